@@ -15,15 +15,12 @@ UNITS = 4.0
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a bar."""
-
     css: str
     x: float
     width: float
 
 
 def segments(parts: Iterable[tuple[str, float]], longest: float) -> tuple[Segment, ...]:
-    """From classes and sizes."""
     bar, at = [], 0.0
     for css, size in parts:
         width = 100 * size / longest

@@ -12,8 +12,6 @@ from app.words.i18n import marked, ngettext
 
 @dataclass(frozen=True)
 class Place:
-    """An entry of the navigation."""
-
     section: str
     path: str
     name: str
@@ -29,25 +27,20 @@ PLACES = (
     Place("models", "/models", marked("Models"), key="m", order=60),
     Place("workers", "/workers", marked("Workers"), key="w", order=70),
 )
-"""Of the core."""
+"""Entries of the core."""
 NEW_STUDY = Place("studies", "/studies/new", marked("New study"), key="n", order=25)
 
 
 @dataclass(frozen=True)
 class Shell:
-    """Frame of a page."""
-
     worker_state: Literal["idle", "running", "none", "unknown"]
     worker_words: str
     user: str = ""
     """Name or e-mail address of the user; empty without login, and on pages for anonymous visitors."""
     may_run: bool = True
-    """The user may submit."""
     is_admin: bool = False
-    """The user manages users."""
 
     def of_user(self, identity: Identity | None) -> "Shell":
-        """The frame that a user sees."""
         if identity is None or identity.user_id is None:
             return self
         admin = identity.may(Scope.ADMIN)
@@ -55,7 +48,6 @@ class Shell:
 
     @classmethod
     def of(cls, workers: Sequence[WorkerView]) -> "Shell":
-        """From the workers that are there."""
         alive = [w for w in workers if w.state != "lost"]
         busy = sum(w.state in ("running", "draining") for w in alive)
         if not alive:

@@ -80,26 +80,25 @@ class Site:
     words: tuple[ModuleType, ...] = ()
     """Modules whose `FILTERS` templates use."""
     places: tuple[Place, ...] = ()
-    """Entries of the navigation."""
     run_sections: tuple[RunSection, ...] = ()
-    """Of the page of a run that has ended; called with the run."""
+    """Sections on the page of a run that has ended; called with the run."""
     study_sections: tuple[StudySection, ...] = ()
-    """Of a study's page and report; called with its id and comparison."""
+    """Sections on a study's page and report; called with its id and comparison."""
     account_sections: tuple[AccountSection, ...] = ()
-    """Of a user's own account."""
+    """Sections on a user's own account."""
     account_done: Mapping[str, str] = field(default_factory=dict)
     """By its name in the address of the account's page, a sentence about what was just done."""
     users_sections: tuple[UsersSection, ...] = ()
-    """Of the list of users, for admins; those at the place `user` are included for each `user`."""
+    """Sections on the list of users, for admins; those at the place `user` are included for each `user`."""
     login_sections: tuple[LoginSection, ...] = ()
-    """Of the form of a login; called with the path that the login leads to."""
+    """Sections on the form of a login; called with the path that the login leads to."""
     second_step: Callable[[str, str], tuple[str, object]] | None = None
     """Template and context of the page of a login that waits for its second step, from the path that it leads to and
     its secret."""
     study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
-    """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
+    """Further fields of GET /api/v1/studies/{id}, by name; `StudyOut` has their types."""
     comparison_fields: Callable[[Session, int], Mapping[str, object]] = lambda session, study_id: {}
-    """Of what GET /api/v1/studies/{id}/comparison says, by name; `StudyComparisonOut` has their types."""
+    """Further fields of GET /api/v1/studies/{id}/comparison, by name; `StudyComparisonOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     errors: Mapping[str, ErrorForm] = field(default_factory=dict)
@@ -114,7 +113,7 @@ def _of(names: tuple[str, ...]) -> tuple[Site, ...]:
 
 
 def sites() -> tuple[Site, ...]:
-    """Of the active features."""
+    """What the active features add."""
     return _of(feature.active())
 
 

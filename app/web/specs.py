@@ -28,7 +28,6 @@ def plain(spec: BaseModel) -> dict[str, Any]:
 
 
 def as_yaml(spec: BaseModel) -> str:
-    """For a file."""
     return yaml.dump(plain(spec), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -51,9 +51,7 @@ class QueueOut(BaseModel):
     """The first entries of the queue, then paused runs."""
 
     waiting: int
-    """All waiting runs."""
     paused: int
-    """All paused runs."""
     entries: list[QueueEntryOut]
 
 

@@ -19,12 +19,9 @@ WIDTHS = (556, 356)
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a figure's numbers."""
-
     name: str
     """In the CSV, with its unit: `peak_bytes`."""
     heading: str
-    """On the page."""
     show: Show | None = None
     """How a number is written on the page; None for words."""
     total: bool = False
@@ -55,7 +52,6 @@ class Table:
 
     @property
     def csv_rows(self) -> Iterable[tuple[Cell, ...]]:
-        """Header and rows."""
         yield tuple(column.name for column in self.columns)
         yield from self.rows
 
@@ -65,7 +61,7 @@ class Figure:
     """What a page shows of a chart, and what its files hold."""
 
     name: str
-    """In its address."""
+    """Its name in the address."""
     title: str
     """The takeaway, a sentence from the numbers."""
     label: str
@@ -79,7 +75,6 @@ class Figure:
     table: Table
     """What the page shows behind the disclosure."""
     widths: tuple[int, int] = WIDTHS
-    """Wide, narrow."""
     everything: Callable[[], Table] | None = None
     """What the CSV holds, where that is more."""
     empty: str = ""
@@ -87,7 +82,6 @@ class Figure:
 
     @property
     def numbers(self) -> Table:
-        """The rows of the CSV."""
         return self.everything() if self.everything else self.table
 
     def chart(self, *, narrow: bool = False) -> alt.LayerChart:

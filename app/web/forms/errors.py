@@ -34,7 +34,6 @@ class HasErrors:
     errors: tuple[FieldError, ...]
 
     def errors_of(self, path: str) -> list[FieldError]:
-        """What is wrong with one field."""
         return [error for error in self.errors if error.path == path]
 
 

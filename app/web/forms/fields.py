@@ -239,5 +239,4 @@ class Fields:
 
     @property
     def paths(self) -> frozenset[str]:
-        """The paths of all of them."""
         return frozenset(view.path for view in (*self.basic, *self.more))

@@ -12,7 +12,6 @@ from app.web.http.idempotency import FIELD, Once, contents, held
 
 
 async def of_form(request: Request, db: Db, form: SentForm) -> AsyncIterator[Once]:
-    """The key of a form."""
     async with held(request, db, form.get(FIELD, ""), contents(form), form=True) as once:
         yield once
 

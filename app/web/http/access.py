@@ -64,7 +64,7 @@ AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
 ADMIN = ("/users", "/audit", "/api/v1/audit", "/api/v1/quotas", "/webhooks", "/api/v1/webhooks")
 BY_TOKEN = ("/api/v1/quotas", "/api/v1/webhooks")
-"""Of these, what an admin's token may change too: limits give no access, and webhooks reach listed hosts only."""
+"""What an admin's token may change too: limits give no access, and webhooks reach listed hosts only."""
 REMOVABLE = "/api/v1/hub-token"
 """What users delete whatever their role has become."""
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict|/playground")
@@ -76,7 +76,6 @@ Need = Literal["nothing", "account", "removal"] | policy.Scope
 
 
 def needed(method: str, path: str) -> Need:
-    """What a request needs."""
     above, _slash, last = path.rpartition("/")
     if path in PUBLIC or path.startswith("/static/") or (above in LINKS and last):
         return "nothing"
@@ -109,12 +108,10 @@ def identity_of(scope: Mapping[str, object]) -> Identity | None:
 
 
 def visitor_of(request: Request) -> Visitor:
-    """Where a request comes from."""
     return Visitor.of(request.client.host if request.client else "", request.headers.get("user-agent", ""))
 
 
 def actor_of(identity: Identity | None, visitor: Visitor) -> Actor:
-    """Who acts with a request."""
     if identity is None:
         return Actor("visitor", address=visitor.address, user_agent=visitor.user_agent)
     used: tuple[Literal["token", "session", "single user"], int | None] = ("single user", None)
@@ -139,7 +136,6 @@ def set_cookie(request: Request, answer: Response, secret: str) -> None:
 
 
 def drop_cookie(request: Request, answer: Response) -> None:
-    """Have the browser forget its session."""
     secure = request.url.scheme == "https"
     answer.delete_cookie(session_cookie(request), path="/", secure=secure, httponly=True, samesite="lax")
 

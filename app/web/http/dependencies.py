@@ -25,12 +25,10 @@ NO_ONE = Viewer(0)
 
 
 def config(request: Request) -> Settings:
-    """The settings of this process."""
     return cast(Settings, request.app.state.settings)
 
 
 def identity(request: Request) -> Identity:
-    """The user of the request."""
     return cast(Identity, request.state.identity)
 
 
@@ -59,12 +57,10 @@ def reading(db: Annotated[Database, Depends(database)]) -> Iterator[Session]:
 
 
 def doorbell(request: Request) -> Doorbell:
-    """Rings for tasks."""
     return cast(Doorbell, request.app.state.doorbell)
 
 
 def streams(request: Request) -> Feed:
-    """What event streams watch."""
     return cast(Feed, request.app.state.feed)
 
 

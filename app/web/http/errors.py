@@ -56,7 +56,7 @@ CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 CHALLENGE = 'Bearer realm="Vezna"'
-"""Of a 401 (RFC 6750)."""
+"""`WWW-Authenticate` of a 401 (RFC 6750)."""
 TOO_LARGE = marked("Content too large")
 INTERNAL = marked("Internal server error")
 PHRASES = (marked("Not Found"), marked("Method Not Allowed"))

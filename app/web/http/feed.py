@@ -88,7 +88,7 @@ class Feed:
         self._watched: dict[object, Watched] = {}
         self._open = 0
         self._streams: Counter[str] = Counter()
-        """By client, and by user."""
+        """Open streams by client, and by user."""
         self._task: asyncio.Task[None] | None = None
 
     async def place(self, *holders: str) -> AsyncIterator[None]:

@@ -64,7 +64,7 @@ class Once:
     """The user; empty without login."""
     fingerprint: str = ""
     status: int = 0
-    """Of the answer of the route."""
+    """Status of the route's answer."""
     database: Database | None = None
 
     def keep(self, session: Session, answer: Answer, vault: Vault | None = None) -> Answer:

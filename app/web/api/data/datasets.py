@@ -78,9 +78,9 @@ class DatasetOut(DatasetListed):
     findings: list[Finding]
     """Blocking ones first."""
     runs: int
-    """That use it."""
+    """Runs that use it."""
     studies: int
-    """That use it."""
+    """Studies that use it."""
 
     @classmethod
     def of(cls, session: Session, row: DatasetRow) -> Self:

@@ -88,7 +88,7 @@ class UploadOut(UploadListed):
     """A hub id or a directory; of a directory only admins see the path, others its name."""
     config: str
     revision: str
-    """Of a hub dataset: the commit, once it is fetched."""
+    """Commit of a hub dataset, once it is fetched."""
     split: str
     parts: list[Part]
     options: ReadingOptions

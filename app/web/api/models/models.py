@@ -54,7 +54,7 @@ class ModelListed(ModelBase):
 
     architecture: str | None = Field(None, validation_alias=AliasPath("facts", "architecture"))
     parameters: int | None = Field(None, validation_alias=AliasPath("facts", "parameters"))
-    """Of the base model without any head."""
+    """Parameters of the base model without any head."""
     tasks: Annotated[list[Task], BeforeValidator(list)] = Field([], validation_alias=AliasPath("facts", "tasks"))
 
 
@@ -72,7 +72,7 @@ class MethodOut(Answer):
     family: Family
     label: str
     formula: str
-    """Of its trainable parameters, without the head."""
+    """Formula of its trainable parameters, without the head."""
     paper: str
     """Separated by semicolons."""
     spec: MethodSpec
@@ -81,7 +81,7 @@ class MethodOut(Answer):
     trainable_parameters: int | None
     """None if it is incompatible."""
     total_parameters: int
-    """Of the model with its head."""
+    """Parameters of the model with its head."""
     touches: list[str]
     """Modules of the base model that it changes or wraps."""
     reason: FieldError | None

@@ -44,7 +44,6 @@ def known_run(db: Db, run_id: int) -> int:
 
 
 def known_study(db: Db, study_id: int) -> int:
-    """The id of an existing study."""
     with db.reading() as session:
         return studies.get(session, study_id).id
 

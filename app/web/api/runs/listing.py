@@ -40,13 +40,13 @@ class RunState(Answer):
     step: int
     train_loss: float | None
     metric: str
-    """Of the three scores, which are from 0 to 1."""
+    """Metric of the three scores, which are from 0 to 1."""
     validation_score: float | None
     """None if the metric needs generated text, which is generated for the test split only."""
     score: float | None
-    """Of the adapted model on the test split."""
+    """Score of the adapted model on the test split."""
     base_score: float | None
-    """Of the base model."""
+    """Score of the base model."""
     estimated_bytes: int | None
     """Peak, without the device constant; GET /api/v1/runs/{id}/fit includes that."""
     queued_at: datetime
@@ -64,14 +64,14 @@ class RunBrief(RunState):
     imported: bool
     """Measured elsewhere: it has no spec, and names its metric, base model and dataset itself."""
     trial: bool
-    """Of a study's tuning."""
+    """It is a trial of a study's tuning."""
     base_model: str | None
     dataset: str | None
     task: Task | Literal[""]
     seed: int
     learning_rate: float | None
     rank: int | None
-    """Of a low-rank method."""
+    """Rank of a low-rank method."""
     loss: float | None
     """On the test split, in nats."""
     peak_bytes: int | None

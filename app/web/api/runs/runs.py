@@ -55,14 +55,14 @@ class RunOut(RunState):
     """The contents of an imported run's file, or what the script of a run trained elsewhere reported; None for a run
     that was trained here."""
     collection_id: int | None
-    """Of an imported run: its collection. Of a run trained elsewhere: its study (GET /api/v1/external-studies/{id})."""
+    """Collection of an imported run. For a run trained elsewhere, its study (GET /api/v1/external-studies/{id})."""
     heard_at: datetime | None
     """When the script of a run trained elsewhere last reported; None for any other run."""
     no_news: bool
     """It goes on elsewhere, and its script has not reported for a day."""
     phase: str | None
     downloaded_bytes: int | None
-    """Of the `download_bytes` of the base model, if this attempt's worker lacked it."""
+    """Bytes of `download_bytes` that have arrived, if this attempt's worker lacked the base model."""
     download_bytes: int | None
     total_steps: int | None
     eta_seconds: float | None

@@ -49,7 +49,6 @@ class ScoreOut(Answer):
 
     @classmethod
     def of(cls, score: ScoreInterval | None) -> Self | None:
-        """With its note."""
         return cls.from_object(score, **_ends(score), note=unusable_text(score)) if score else None
 
 
@@ -108,7 +107,6 @@ class ArmOut(Answer):
     reference: bool
     runs: list[int]
     statuses: dict[str, int]
-    """How many runs have each status."""
     seeds: int
     """Runs that succeeded."""
     failed: str
@@ -165,12 +163,11 @@ class TuningOut(Answer):
     """The search for an arm's hyperparameters."""
 
     space: SearchSpace
-    """What it searched."""
     unit: BudgetUnit
     budget: float
     """In the unit, the same for every arm."""
     used: float
-    """Of the budget."""
+    """Used part of the budget."""
     chosen: Configuration | None
     """None until it is chosen."""
     edges: dict[Parameter, Literal["smallest", "largest"]]
@@ -182,7 +179,7 @@ class TuningOut(Answer):
     steps: int
     tokens: int
     seconds: float
-    """That its trials occupied a device."""
+    """Seconds that its trials occupied a device."""
     tried: list[TriedOut]
     summary: str
     """Space, use and choice in words."""

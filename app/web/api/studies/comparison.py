@@ -96,13 +96,13 @@ class ComparisonOut(Answer):
     interval: str
     """The meaning of ±."""
     metric: str
-    """Of every score and verdict."""
+    """Metric of every score and verdict."""
     margin: float
     """As a fraction: 0.02 is two points."""
     alternative: Alternative
     """What the verdicts test against the margin: `non-inferiority` or `equivalence`."""
     confidence: float
-    """Of all verdicts together: 0.95, higher after each interim look."""
+    """Joint confidence of all verdicts: 0.95, higher after each interim look."""
     memory_comparable: bool
     times_comparable: bool
     confounders: list[ConfounderOut]
@@ -173,7 +173,7 @@ class StudyComparisonOut(ComparisonOut):
     clusters: int | None
     """Groups of test items with equal inputs, which the intervals count as evidence; null where all inputs differ."""
     base_score: ScoreOut | None
-    """Of the base model before training."""
+    """The base model's score before training."""
     baselines: list[BaselineOut]
     best_baseline: str
     """Title of the one with the highest score, which `above_baseline` of an arm is about; empty without one."""

@@ -16,7 +16,7 @@ class JudgeErrorOut(Answer):
     """Rated ones, and those with equal answers among them, where the judge cannot err."""
     rated: int
     agreed: int
-    """Of the rated ones, items on which the judge agrees with every rating."""
+    """Rated items on which the judge agrees with every rating."""
     mean: float
     """Added to the judge's difference."""
 
@@ -28,12 +28,12 @@ class JudgedArmOut(BaseModel):
     seeds: int
     score: float | None
     score_low: float | None
-    """Of the 95 % interval."""
+    """Lower end of the 95 % interval."""
     score_high: float | None
     delta: float | None
     """Arm − reference, with the judge's error where it is known; null for the reference and without an interval."""
     low: float | None
-    """Of its interval, within −1 and 1; wider by the judge's error and by items without a score."""
+    """Lower end of its interval, within −1 and 1; wider by the judge's error and by items without a score."""
     high: float | None
     confidence: float | None
     judge_delta: float | None

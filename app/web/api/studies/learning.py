@@ -15,7 +15,7 @@ class MostPredictedOut(Answer):
 
     label: str
     share: float
-    """Of the test items, mean over the seeds' own most frequent predictions."""
+    """Share of the test items, mean over the seeds' own most frequent predictions."""
     same: bool
     """All seeds predict the same label most."""
 
@@ -37,7 +37,6 @@ class ProgressOut(Answer):
     best: int
     """The first that nothing later surpassed, from 1."""
     step: int
-    """Its optimizer step."""
     improved: bool
     """A later evaluation surpassed the first."""
 
@@ -48,7 +47,7 @@ class RunLearningOut(Answer):
     predicted: str
     """Its most frequent prediction on the test items; empty without a confusion matrix."""
     share: float | None
-    """Of the test items."""
+    """Share of the test items."""
     trend: LossTrendOut | None
     """Whether the training loss was still falling; None with too few steps."""
     progress: ProgressOut | None
@@ -89,13 +88,12 @@ class LearningOut(Answer):
     sentence: str
     nothing_learned: bool
     criteria: list[Criterion]
-    """Why nothing was learned."""
     arms_tested: bool
     """False after a no: no arm has a verdict."""
     enough: str
     """What the arms' verdicts rest on."""
     most_predicted: dict[str, MostPredictedOut]
-    """By arm; of classifiers."""
+    """By arm; only classifiers have it."""
     improved: int
     """Runs of the reference that improved on the validation split after their first evaluation, of `validated`."""
     validated: int

@@ -26,7 +26,7 @@ class ReproductionOut(BaseModel):
     """A run that was trained again."""
 
     run_id: int
-    """Of the new run."""
+    """Id of the new run."""
     status: RunStatus
     result: Reproduction | None
     """Null until it has succeeded, or without a score on the same test items."""

@@ -60,14 +60,13 @@ class StudyOut(Answer):
     done: int
     """Runs that have ended, trials included."""
     stopped: list[str]
-    """Arms that were stopped."""
     note: str
     tags: list[str]
     archived: bool
     paused: bool
     """Its waiting runs and those that it queues later are not started before they are resumed."""
     priority: Priority
-    """Of those that it queues later: GET /api/v1/queue."""
+    """Priority of the runs that it queues later: GET /api/v1/queue."""
     recipe: str | None
     """Id of the recipe that it tests: GET /api/v1/recipes/{id}/card?study={id}."""
     tracker_export: TrackerExportOut | None

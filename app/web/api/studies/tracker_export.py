@@ -18,9 +18,8 @@ class TrackerExportOut(Answer):
     next_at: datetime | None
     """When the next attempt follows, if none goes on."""
     exported_at: datetime | None
-    """When it was exported last."""
     url: str
-    """Of its experiment in the tracker, or the folder, of which only admins see the path; empty before the first
-    export."""
+    """Address of its experiment in the tracker, or the folder, of which only admins see the path; empty before the
+    first export."""
     message: str
     """Why the last attempt failed; otherwise empty."""

@@ -43,7 +43,7 @@ class Credentials(BaseModel):
     password: Annotated[str, Field(max_length=10_000)]
     token: NewToken
     code: Annotated[str, Field(max_length=100)] = ""
-    """Of the second factor, for an account that has one: of the app, or a recovery code."""
+    """Second factor of an account that has one: a code of the app, or a recovery code."""
 
 
 class TokenCreated(BaseModel):

@@ -38,8 +38,6 @@ class Quantity:
 
 @dataclass(frozen=True)
 class XAxis:
-    """Progress of training."""
-
     name: Callable[[], str]
     """In the select, and within a sentence."""
     title: Callable[[float], tuple[float, str]]
@@ -129,4 +127,3 @@ X_AXES: dict[str, XAxis] = {
         comparable=lambda study: study.times_comparable,
     ),
 }
-"""The same for the x axis."""

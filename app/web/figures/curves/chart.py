@@ -34,7 +34,7 @@ from app.web.figures.drawing.theme import (
 from app.words.i18n import gettext as _
 
 POINTS = 320
-"""Of a line: more than the picture can show."""
+"""Points of a line: more than the picture can show."""
 MARKS = 12
 """Evaluations of an arm that are marked; of more, so many, evenly."""
 WILD = 1.5
@@ -66,25 +66,20 @@ class Curve:
 
     @property
     def last(self) -> float:
-        """The value at its end."""
         return float((self.mean if len(self.mean) else self.failed[0])[-1, 1])
 
 
 @dataclass(frozen=True)
 class Label:
-    """Text beside an evaluation."""
-
     x: float
     y: float
     text: str
     kept: bool
-    """Of the checkpoint that was kept: it is labelled before the others."""
+    """It belongs to the checkpoint that was kept, and is labelled before the others."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What is drawn over training."""
-
     curves: tuple[Curve, ...]
     end: float
     """Where the x axis ends."""
@@ -154,7 +149,6 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
 
 
 def _highest(data: Curves) -> float:
-    """Where the y axis ends."""
     drawn = [points for c in data.curves for points in (c.mean, c.band, c.marks) if points is not None and len(points)]
     ends = [float(points[:, 1:].max()) for points in drawn]
     ends += [float(failed[-1, 1]) for c in data.curves for failed in c.failed if len(failed)]
@@ -211,7 +205,6 @@ def _marks(data: Curves, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 
 def _now(data: Curves, x: alt.X) -> list[alt.Chart]:
-    """A line at the current step."""
     if data.now is None:
         return []
     row = values([{"x": data.now, "text": _("now, step %(step)s", step=data.now)}])
@@ -220,7 +213,6 @@ def _now(data: Curves, x: alt.X) -> list[alt.Chart]:
 
 
 def _limit(data: Curves, y: alt.Y) -> list[alt.Chart]:
-    """A dashed line at the limit."""
     if data.limit is None:
         return []
     row = values([{"y": data.limit[0], "text": data.limit[1]}])

@@ -51,17 +51,15 @@ class Reports:
 
     @property
     def quantity(self) -> Quantity:
-        """Upwards."""
         return QUANTITIES[self.view.curve]
 
     @property
     def x(self) -> XAxis:
-        """Across."""
         return X_AXES[self.view.by]
 
     @property
     def factor(self) -> float:
-        """Of smoothing; validation is not smoothed."""
+        """Smoothing factor; validation is not smoothed."""
         return self.view.smooth if self.quantity.of else 0.0
 
     def seed(self, run: RunOutcome) -> tuple[Floats, Floats]:
@@ -233,7 +231,6 @@ def smoothing_note(factor: float) -> str:
 
 
 def _validated(reports: Reports, lines: Sequence[Line]) -> str:
-    """What the markers are."""
     items = next((e.n for evaluations in reports.validation.values() for e in evaluations), None)
     if items is None:
         return ""

@@ -22,7 +22,7 @@ from app.words.i18n import gettext as _
 from app.words.runs.metrics import loss_unit
 
 ROWS = 9
-"""Of the table on the page."""
+"""Rows of the table on the page."""
 
 
 def loss(run: RunRow, steps: Steps, validation: Sequence[EvaluationRow]) -> Figure:
@@ -126,7 +126,6 @@ def _label(x: float, y: float, *, kept: bool) -> Label:
 
 
 def _table(steps: Steps, name: str, heading: str, show: Callable[[float | None], str]) -> Table:
-    """Some steps, evenly apart."""
     at = sorted({int(i) for i in np.linspace(0, len(steps) - 1, ROWS)}) if len(steps) else []
     columns = (Column("step", _("step"), str), Column(name, heading, show))
     return Table(columns, tuple((int(steps["step"][i]), float(steps[name][i])) for i in at))

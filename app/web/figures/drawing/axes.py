@@ -65,7 +65,8 @@ class Axis:
         return self.better is Better.LOWER and self.zero
 
     def value(self, run: RunOutcome) -> float | None:
-        """Of a run; an imported one has costs and no result, and one that trained together with others no costs."""
+        """Value of a run; an imported one has costs and no result, and one that trained together with others no
+        costs."""
         if run.result:
             return None if run.shared and self.column in SHARED else self.of(run.result)
         return run.costs.get(self.column) if isinstance(run, ComparedRun) else None

@@ -21,8 +21,6 @@ HEAD = 15
 
 @dataclass(frozen=True)
 class Reference:
-    """A baseline's score."""
-
     name: str
     value: float
     """In the axis's unit."""

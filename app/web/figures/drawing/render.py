@@ -29,7 +29,7 @@ from app.words.i18n import language
 Theme = Literal["light", "dark"]
 CSS = ROOT / "static" / "css"
 MOST_CHARACTERS = 48 << 20
-"""Of drawings that are kept: the pages of about 80 studies with 20 drawings of 30,000 characters each."""
+"""Characters of drawings that are kept: the pages of about 80 studies with 20 drawings of 30,000 characters each."""
 
 
 class Drawings:

@@ -31,8 +31,6 @@ class Reach:
 
 @dataclass(frozen=True)
 class Side:
-    """An axis."""
-
     title: str
     higher: bool
     """Higher is better."""

@@ -60,14 +60,11 @@ class Bar:
 
     @property
     def end(self) -> float:
-        """Of the bar."""
         return max(self.total, sum(part.size for part in self.parts))
 
 
 @dataclass(frozen=True)
 class Stacks:
-    """Bars over one axis."""
-
     bars: tuple[Bar, ...]
     axis: str
 
@@ -102,7 +99,6 @@ def _tip(bar: Bar, bars: Sequence[Bar]) -> float:
 
 
 def _places(bars: Sequence[Bar]) -> list[tuple[int, int]]:
-    """Top and bottom of each bar."""
     places: list[tuple[int, int]] = []
     for bar in bars:
         top = places[-1][1] + (CLOSE if bar.pale else APART) if places else EDGE

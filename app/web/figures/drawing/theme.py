@@ -120,8 +120,6 @@ LATER_DASHES = ((8, 2), (4, 2), (2, 2))
 
 @dataclass(frozen=True)
 class MarkStyle:
-    """How one arm is drawn."""
-
     name: str
     family: Family | Literal["base"]
     hollow: int = 0
@@ -129,28 +127,24 @@ class MarkStyle:
 
     @classmethod
     def of(cls, arm: ArmResult, *, named: bool = True) -> MarkStyle:
-        """Of an arm; without its name it has no label."""
+        """Style of an arm; without its name it has no label."""
         return cls(arm.title if named else "", arm.family, arm.hollow)
 
     @property
     def colour(self) -> str:
-        """The family's colour."""
         return FAMILIES[self.family].colour
 
     @property
     def fill(self) -> str:
-        """Of the marker."""
         return SURFACE if self.hollow == 1 else self.colour
 
     @property
     def shape(self) -> str:
-        """Of the marker."""
         style = FAMILIES[self.family]
         return style.half if self.hollow >= 2 and style.half else style.marker
 
     @property
     def dash(self) -> list[int]:
-        """Of its lines."""
         later = LATER_DASHES[min(self.hollow, len(LATER_DASHES)) - 1]
         return list(FAMILIES[self.family].dash if self.hollow == 0 else later)
 
@@ -229,7 +223,6 @@ class ArmEncodings:
 
     @property
     def lines(self) -> dict[str, Any]:
-        """Colour and dash."""
         return {"stroke": self._by_arm(alt.Stroke, "colour"), "strokeDash": self._dashes()}
 
     @property

@@ -65,8 +65,6 @@ class Missing:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Arms over two axes."""
-
     points: tuple[Point, ...]
     missing: tuple[Missing, ...]
     front: tuple[int, ...]

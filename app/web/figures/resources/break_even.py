@@ -45,7 +45,6 @@ class Growth:
     """Tasks from which on it costs less than whole models; None where it never does, and for whole models."""
 
     def at(self, tasks: float, most: int) -> float:
-        """Of so many tasks."""
         return self.first + (self.last - self.first) * (tasks - 1) / max(most - 1, 1)
 
 
@@ -58,11 +57,9 @@ class BreakEven:
     across: str
     up: str
     crossing: str
-    """What stands at the mark."""
 
 
 def break_even(study: StudyComparison, prices: PriceParams) -> Figure:
-    """Over the number of tasks."""
     keeping = Keeping.of(study, prices)
     return Figure(
         name="break-even",
@@ -106,7 +103,6 @@ def chart(data: BreakEven, width: int) -> alt.LayerChart:
 
 
 def why_not(keeping: Keeping) -> str:
-    """Why there is no break-even."""
     if not keeping.arms:
         return _("No arm has saved a file yet.")
     if keeping.models is None:

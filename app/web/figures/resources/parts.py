@@ -41,19 +41,17 @@ LEDGER = (
 """Every owner of `app.domain.resources.ledger`; what training holds beyond the step's tensors; and what another phase
 held more than training, where the peak is not in training."""
 COMPUTED = (*LEDGER[:3], Holder("activations", marked("activations and rest")))
-"""Of a run without a ledger: three owners are computed, the last is what they leave of the measured peak."""
+"""Parts of a run without a ledger: three owners are computed, the last is what they leave of the measured peak."""
 
 
 class Phase(NamedTuple):
-    """A part of a run's time."""
-
     column: str
     """In the CSV, before `_seconds`."""
     name: str
     legend: str
     colour: str
     clocks: tuple[str, ...]
-    """Those that it sums."""
+    """Clocks that it sums."""
 
 
 _REST = marked("everything else")
@@ -90,7 +88,7 @@ def ledger_sizes(owners: Mapping[Owner, float], train_peak: float, peak: float) 
 
 
 def memory_sizes(memory: Memory) -> Sizes:
-    """Of a run, as it was measured: each of LEDGER, or of COMPUTED where there is no ledger."""
+    """Measured bytes of a run: each of LEDGER, or of COMPUTED where there is no ledger."""
     if memory.ledger is None:
         return computed_sizes(memory)
     return ledger_sizes(memory.ledger.owners, memory.train_peak_bytes, memory.peak_bytes)
@@ -182,7 +180,7 @@ def _memory_bar(name: str, sizes: Sizes, peak: float, unit: float) -> Bar:
 
 
 def names(holders: Sequence[Holder] = LEDGER) -> tuple[str, ...]:
-    """Of each holder, in the request's language."""
+    """Names of the holders, in the request's language."""
     return tuple(_(holder.name) for holder in holders)
 
 

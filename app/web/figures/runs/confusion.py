@@ -88,7 +88,6 @@ def _cells(confusion: Confusion, order: Sequence[int], names: Sequence[str], col
 
 
 def _table(confusion: Confusion, labels: Sequence[str]) -> Table:
-    """Recall and precision of each label."""
     columns = (
         Column("label", _("label")),
         Column("items", _("items"), count),

@@ -40,28 +40,23 @@ class RunData:
 
     @cached_property
     def fit(self) -> RunFit:
-        """What was estimated."""
         return memory_fit.run_fit(self.session, None, self.settings, self.row)
 
     @cached_property
     def updates(self) -> WeightDeltas | None:
-        """What training did to each matrix."""
         return weight_deltas.of_runs(self.session, [self.run_id]).get(self.run_id)
 
     @cached_property
     def labels(self) -> list[str]:
-        """The dataset's."""
         dataset = datasets.by_id(self.session, self.row.dataset_id)
         return dataset.facts.labels if dataset else []
 
     @cached_property
     def steps(self) -> Steps:
-        """Those reported so far."""
         return steps.read(self.session, self.run_id)
 
     @cached_property
     def validation(self) -> list[EvaluationRow]:
-        """Evaluations on the validation split."""
         rows = evaluations.of_runs(self.session, [self.run_id], "validation")
         return [row for row in rows if row.subject == "adapted"]
 

@@ -24,7 +24,7 @@ STEP = 34
 
 @dataclass(frozen=True)
 class Score:
-    """An arm. %."""
+    """An arm's score, in percent."""
 
     style: MarkStyle
     mean: float
@@ -43,7 +43,6 @@ class Scores:
 
 
 def scores(study: StudyComparison) -> Figure:
-    """Of the arms with a result."""
     metric, lines = title(study.metric), references(study)
     arms = tuple(_arm(arm) for arm in study.arms if arm.score)
     return Figure(

@@ -27,7 +27,7 @@ class ArmDelta:
     """What is known of an arm's weight updates."""
 
     run_id: int
-    """Whose spectra are shown."""
+    """Run whose spectra are shown."""
     seed: int
     updates: WeightDeltas
     effective_ranks: tuple[float, ...]
@@ -35,7 +35,7 @@ class ArmDelta:
 
     @cached_property
     def summary(self) -> WeightDeltaSummary | None:
-        """Of the run that is shown."""
+        """Summary of the run that is shown."""
         return self.updates.summary
 
 
@@ -45,8 +45,6 @@ Deltas = Mapping[str, ArmDelta]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve."""
-
     style: MarkStyle
     points: tuple[KeptAt, ...]
 

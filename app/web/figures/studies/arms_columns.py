@@ -37,8 +37,6 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers."""
-
     title: Callable[[AnyComparison], str]
     unit: Callable[[AnyComparison], str]
     value: Callable[[ArmResult], float | None]

@@ -44,13 +44,11 @@ class Yardstick:
     cells: tuple[Cell, ...]
     """In the order of the columns."""
     dash: int = 0
-    """Of a baseline: the number of its dash, from 1."""
+    """Number of a baseline's dash, from 1."""
 
 
 @dataclass(frozen=True)
 class ArmsTable:
-    """The table of arms."""
-
     heads: tuple[Head, ...]
     falls: bool
     """From the largest value of the column that it is sorted by."""

@@ -39,7 +39,7 @@ class StudyData:
 
     @cached_property
     def comparison(self) -> StudyComparison:
-        """Of its arms. Raises NotFound."""
+        """Comparison of its arms. Raises NotFound."""
         return study_service.comparison(self.session, self.study_id)
 
     @cached_property

@@ -61,7 +61,6 @@ class Pair:
 
     @property
     def words(self) -> dict[str, str]:
-        """The names of both axes."""
         return {"x": self.x.title(self.comparison), "y": self.y.title(self.comparison)}
 
 

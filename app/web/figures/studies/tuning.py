@@ -33,9 +33,9 @@ from app.words.runs.metrics import heading, loss_unit, title
 from app.words.studies.tuning import parameter_label, value_text, varied
 
 MOST_NUMBERS = 12
-"""On the axis of configurations."""
+"""Numbers on the axis of configurations."""
 MOST_POWERS = 3
-"""Of ten on the axis between which 3 × 10ᵏ is marked too."""
+"""Powers of ten on the axis between which 3 × 10ᵏ is marked too."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Differences:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Of the axis: the margin, every interval, and the lines."""
+        """Ends of the axis: the margin, every interval, and the lines."""
         known = [end for row in self.rows for end in (row.delta, row.low, row.high) if end is not None]
         known += [line.value for line in self.lines]
         drawable = [-self.margin, self.margin, *(end for end in known if isfinite(end))]

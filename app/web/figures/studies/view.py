@@ -40,12 +40,10 @@ class PriceParams(BaseModel):
 
     @property
     def price_fields(self) -> tuple[str, ...]:
-        """The names of the fields."""
         return PRICES
 
     @property
     def errors(self) -> Mapping[str, tuple[FieldError, ...]]:
-        """What is wrong, by field."""
         errors: dict[str, tuple[FieldError, ...]] = {}
 
         def wrong(name: str, template: str, remedy: Message) -> None:
@@ -108,7 +106,7 @@ def one_of(field: str, word: str, choices: Collection[str]) -> str:
 
 
 def _factor(word: object) -> float:
-    """Of smoothing. Raises Invalid unless it is one."""
+    """The smoothing factor. Raises Invalid unless the word is one."""
     try:
         factor = parse_number(str(word or 0))
     except NotANumber:
@@ -166,7 +164,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "by": X_AXES,
     "matrices": MEASURES,
 }
-"""Of the parameters that are one of some words; an empty one has its usual value."""
+"""Parameters that are one of some words; an empty one has its usual value."""
 DEPENDS = {
     "trade-off": ("x", "y"),
     "curves": ("curve", "by", "smooth"),

@@ -29,7 +29,6 @@ def _blocks(rows: Iterator[Iterable[object]]) -> Iterator[str]:
 
 
 def write_csv(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
-    """Append rows to a CSV file."""
     csv.writer(file, lineterminator="\n").writerows(map(_plain, row) for row in rows)
 
 

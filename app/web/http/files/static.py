@@ -45,7 +45,6 @@ def static(path: str) -> str:
 
 
 def mount(app: FastAPI) -> None:
-    """Serve the files below /static."""
     app.mount("/static", _Kept(directory=STATIC), name="static")
 
 

@@ -58,7 +58,6 @@ class LimitedConnection(H11Protocol):
         self._window_timer = self._later(self.window_seconds, self._window_ends)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers."""
         super().connection_lost(exc)
         for timer in (self._header_timer, self._window_timer):
             if timer is not None:

@@ -16,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.web.http.errors import AGENTS, CONFLICT_KEY, busy
 
 AT_ONCE = 16
-"""Of anyio's 40 threads, and half of the connections that `Database` opens at most."""
+"""Below anyio's 40 threads, and half of the connections that `Database` opens at most."""
 MOST_WAITING = 400
 WAIT_SECONDS = 20.0
 MOST_REPEATS = 3
-"""Of a request whose transaction the database undid because of another one (a deadlock)."""
+"""Repeats of a request whose transaction the database undid because of another one (a deadlock)."""
 READ_BEFORE_BYTES = 1 << 19
-"""Of a request's body, so that a slow client waits outside. Half of the limit that holds before a route is chosen."""
+"""Bytes of a body that are read before the turn, so that a slow client waits outside. Half of the limit that holds
+before a route is chosen."""
 PROBES = ("/livez", "/readyz", "/metrics")
 UPLOADS = re.compile(r"/data/files|/api/v1/uploads(/files/.+)?|/v1/files")
 LARGE_FORMS = ("/imports", "/api/v1/imports")

@@ -61,7 +61,6 @@ class LimitedRate:
         self.buckets = Buckets(a_minute) if a_minute else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 429."""
         if self.buckets and scope["type"] == "http" and not _is_free(scope["path"]):
             wait = max((self.buckets.take(client) for client in _clients(scope)), default=0.0)
             if wait:

@@ -17,7 +17,6 @@ class MetricsPort:
         self.app, self.port = app, port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 404."""
         if scope["type"] == "http" and scope["path"] != EVERYWHERE:
             server = scope.get("server")
             if (server is not None and server[1] == self.port) != (scope["path"] in PROBES):

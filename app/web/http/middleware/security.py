@@ -22,8 +22,9 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Of pages: nothing from elsewhere, and no script or style that stands in the page itself, also not in an attribute.
-Charts are drawn on the server, so no page evaluates text as a script. `data:` is for pictures in stylesheets."""
+"""Content-Security-Policy of pages: nothing from elsewhere, and no script or style that stands in the page itself, also
+not in an attribute. Charts are drawn on the server, so no page evaluates text as a script. `data:` is for pictures in
+stylesheets."""
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """The policy of files that a browser may open beside the pages."""
 BAD_REQUEST = marked("Bad request")
@@ -42,7 +43,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-"""Of every answer that has none of its own."""
+"""Headers of every answer that sets none of its own."""
 ONLY_BY_TLS = "max-age=31536000"
 """Strict-Transport-Security: for a year a browser calls this host by https only. Other hosts of the domain decide for
 themselves."""
@@ -62,7 +63,6 @@ class NoControlCharacters:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 400."""
         if scope["type"] == "http" and CONTROL.search(scope["path"]):
             detail = _("The path of the address has control characters (%00 to %1F, %7F). Send it without them.")
             await _refusal(scope, 400, BAD_REQUEST, detail)(scope, receive, send)
@@ -83,7 +83,6 @@ class KnownHost:
         self.names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 400."""
         if scope["type"] == "http" and (name := host_name(scope)) not in self.names and not self._by_address(scope):
             detail = _(
                 "The host name %(name)s is not allowed. If it is this server, add it to VEZNA_ALLOWED_HOSTS.",
@@ -114,7 +113,6 @@ class SameOrigin:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 403."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._foreign(Headers(scope=scope)):
             detail = _("This request came from another site, so it was refused. Send it from this server's own pages.")
             await _refusal(scope, 403, "Forbidden", detail)(scope, receive, send)

@@ -21,7 +21,6 @@ class Timed:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on and measure."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -53,4 +53,3 @@ def _filter(
 
 
 Which = Annotated[AuditFilter, Depends(_filter)]
-"""The entries that a query selects."""

@@ -20,8 +20,6 @@ ROLES = tuple(role.value for role in Role)
 
 @dataclass(frozen=True)
 class LoginPage:
-    """The form of a login."""
-
     next: str
     """The path that it leads to."""
     email: str = ""
@@ -36,7 +34,7 @@ class PasswordPage(HasErrors):
     """The form behind a link that works once: it creates the first admin, or sets a password."""
 
     address: str
-    """Of the form."""
+    """Address of the form."""
     email: str
     """Typed by the first admin; otherwise of the user whose password is set."""
     name: str = ""
@@ -64,14 +62,12 @@ class ShownToken:
 
 @dataclass(frozen=True)
 class AccountPage(HasErrors):
-    """A user's account."""
-
     user: UserRow
     sessions: Sequence[LoginSessionRow]
     current_session: int | None
     tokens: Sequence[ApiTokenRow]
     hub_token: HubTokenRow | None
-    """Of the Hugging Face hub."""
+    """Token of the Hugging Face hub."""
     scopes: Sequence[Scope]
     """Those that the role has."""
     now: datetime
@@ -88,16 +84,13 @@ class AccountPage(HasErrors):
 
     @property
     def may_run(self) -> bool:
-        """The role starts runs."""
         return Scope.RUN in self.scopes
 
     def expired(self, token: ApiTokenRow) -> bool:
-        """Whether a token no longer works."""
         return token.expires_at is not None and token.expires_at <= self.now
 
     @property
     def day_choices(self) -> list[tuple[str, str]]:
-        """How long a token may last."""
         days = [(str(number), _("%(days)s days", days=number)) for number in (7, 30, 90, 365)]
         return [*days, ("", _("No expiry"))]
 
@@ -121,8 +114,6 @@ class ShownLink:
 
 @dataclass(frozen=True)
 class UsersPage(HasErrors):
-    """Every user, for admins."""
-
     users: Sequence[UserRow]
     own_id: int | None
     parts: Sequence[Part] = ()
@@ -130,7 +121,6 @@ class UsersPage(HasErrors):
     form: NewUserForm = NewUserForm()
     link: ShownLink | None = None
     refused: str = ""
-    """Why a change was refused."""
     errors: tuple[FieldError, ...] = ()
     roles: tuple[str, ...] = ROLES
     link_hours: int = LINK_HOURS

@@ -92,7 +92,6 @@ def log_in(
 
 @router.post("/logout")
 def log_out(request: Request, db: Db, own_id: OwnId) -> Response:
-    """End the session."""
     identity = identity_of(request.scope)
     if identity is not None and identity.session_id is not None:
         with suppress(NotFound), db.transaction() as session:  # another logout was faster
@@ -146,7 +145,6 @@ def show_password(db: Db, render: RenderSignedOut, secret: str) -> Response:
 def set_password(
     request: Request, db: Db, render: RenderSignedOut, secret: str, password: Text = "", repeated: Text = ""
 ) -> Response:
-    """Set the password, and log in."""
     page = _password_page(db, secret)
     try:
         stored = _accepted(password, repeated, page.email, page.name)
@@ -181,6 +179,5 @@ def _logged_in(request: Request, db: Database, use: Callable[[Session], UserRow]
 
 
 def uncached(answer: Response) -> Response:
-    """An answer that no browser keeps."""
     answer.headers["Cache-Control"] = "no-store"
     return answer

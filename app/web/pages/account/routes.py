@@ -37,7 +37,6 @@ Text = Annotated[str, Form(max_length=10_000)]
 
 
 def account_page(session: Session, user_id: int, session_id: int | None) -> AccountPage:
-    """The page of a user."""
     user = users.get(session, user_id)
     return AccountPage(
         user=user,
@@ -60,7 +59,6 @@ def show(session: Reading, render: Render, own_id: OwnId, user: User, done: str 
 
 @router.post("/sessions/others/end")
 def end_other_sessions(db: Db, own_id: OwnId, user: User) -> Response:
-    """End every other session."""
     with db.transaction() as session:
         sessions.end_others(session, own_id, user.session_id)
     return RedirectResponse("/account?done=sessions", 303)
@@ -68,7 +66,6 @@ def end_other_sessions(db: Db, own_id: OwnId, user: User) -> Response:
 
 @router.post("/sessions/{session_id}/end")
 def end_session(db: Db, own_id: OwnId, session_id: RowId) -> Response:
-    """End a session."""
     with db.transaction() as session:
         sessions.end(session, own_id, session_id)
     return RedirectResponse("/account#sessions", 303)

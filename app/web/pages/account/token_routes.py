@@ -52,7 +52,6 @@ def create(
 
 @router.post("/{token_id}/revoke")
 def revoke(db: Db, own_id: OwnId, token_id: RowId) -> Response:
-    """Revoke a token."""
     with db.transaction() as session:
         tokens.revoke(session, own_id, token_id)
     return RedirectResponse("/account#tokens", 303)

@@ -63,13 +63,11 @@ def make_link(request: Request, db: Db, render: Render, user: User, user_id: Row
 
 @router.post("/{user_id}/role")
 def change_role(db: Db, render: Render, user: User, user_id: RowId, role: Annotated[Role, Form()]) -> Response:
-    """Change a user's role."""
     return _changed(db, render, user.user_id, lambda session: user_service.set_role(session, user_id, role))
 
 
 @router.post("/{user_id}/disabled")
 def set_disabled(db: Db, render: Render, user: User, user_id: RowId, disabled: Annotated[bool, Form()]) -> Response:
-    """Disable or enable a user."""
     return _changed(db, render, user.user_id, lambda session: user_service.set_disabled(session, user_id, disabled))
 
 
@@ -89,7 +87,6 @@ def _changed(db: Database, render: Render, own_id: int | None, change: Callable[
 
 
 def _listed(session: Session, page: UsersPage) -> UsersPage:
-    """A page with every user."""
     return replace(page, users=users.all_of_them(session), parts=users_parts(session))
 
 

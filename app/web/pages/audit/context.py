@@ -19,21 +19,18 @@ class AuditPage:
     first: bool
     """No newer entries precede them."""
     days: int
-    """For which entries are kept."""
+    """Days for which entries are kept."""
 
     @property
     def action_choices(self) -> list[tuple[str, str]]:
-        """Every action, for the filter."""
         return [("", _("All actions")), *((action.value, action_title(action)) for action in Action)]
 
     @property
     def filtered(self) -> bool:
-        """A filter is set."""
         return self.which != AuditFilter()
 
     @property
     def older(self) -> str:
-        """Address of the next page."""
         return "/audit?" + urlencode(self._query() | {"before": str(self.entries.next_after)})
 
     @property

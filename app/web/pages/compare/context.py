@@ -19,8 +19,6 @@ MOST_COLUMNS = 12
 
 @dataclass(frozen=True)
 class ComparePage:
-    """Any runs, compared."""
-
     selected: Selected
     comparison: RunComparison
     address: Address
@@ -32,7 +30,6 @@ class ComparePage:
     table: ArmsTable
     figure: Drawn
     others: Sequence[RunRow]
-    """Runs to add."""
     declared: int | None = None
     """The study elsewhere that all its runs are of."""
 

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/compare", include_in_schema=False)
 OFFERED = 12
 """Runs that are offered to add to a single one."""
 WIDTHS = (1040, 356)
-"""Of the trade-off, in pixels: wide, narrow."""
+"""Widths of the trade-off in pixels: wide, narrow."""
 AxisName = Annotated[str, Query(pattern=f"^({'|'.join(AXES)})$")]
 Sort = Annotated[str, Query(pattern=f"^(-?({'|'.join(SORTS)}))?$")]
 

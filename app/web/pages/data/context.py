@@ -25,10 +25,10 @@ class DataPage(HasErrors):
     """Every dataset, uploads to confirm, and the forms that add data."""
 
     datasets: Sequence[tuple[DatasetRow, int]]
-    """Of each name the newest version that is ready, or else the newest, and the number of its versions."""
+    """The newest ready version of each name, or else the newest, and the number of its versions."""
     uses: Mapping[int, Uses]
     uploads: Sequence[UploadRow]
-    """Without a dataset."""
+    """Uploads without a dataset."""
     source: Mapping[str, str]
     """Values of the form for a hub dataset or a directory."""
     roots: tuple[str, ...] | None
@@ -50,7 +50,7 @@ class DatasetPage:
 
     row: DatasetRow
     versions: Sequence[DatasetRow]
-    """Of the same name, the newest first."""
+    """Versions of the same name, the newest first."""
     uses: Mapping[int, Uses]
     upload: UploadRow | None
     figure: Drawn | None = None
@@ -71,13 +71,11 @@ class DatasetPage:
 
     @property
     def mapped(self) -> list[tuple[str, str]]:
-        """Roles and their columns."""
         columns = self.row.mapping.columns if self.row.mapping else {}
         return [(_(label), columns[role]) for role, (label, _hint) in ROLES.items() if role in columns]
 
     @property
     def origin(self) -> str:
-        """Where its rows came from."""
         return f"{source_name(self.upload.source)}: {self.upload.shown_name}" if self.upload else _("made by a program")
 
     @property
@@ -109,7 +107,7 @@ class UploadPage(HasErrors):
     form: MappingForm | None
     """None unless it is read."""
     datasets: Sequence[DatasetRow]
-    """Made of it."""
+    """Datasets made of it."""
     errors: tuple[FieldError, ...] = ()
 
     @property
@@ -149,7 +147,6 @@ class UploadPage(HasErrors):
 
     @property
     def formats(self) -> list[tuple[str, str]]:
-        """Options of the format."""
         unknown = [] if self.form and self.form.format else [("", _("choose one"))]
         return [*unknown, *((form, capitalized(format_of(form))) for form in FORMATS)]
 
@@ -178,7 +175,6 @@ class UploadPage(HasErrors):
 
     @property
     def split_options(self) -> list[tuple[str, str]]:
-        """What a predefined split may become."""
         return [*((split, _(SPLITS[split])) for split in SPLIT_ORDER), ("", _("leave out"))]
 
     @property

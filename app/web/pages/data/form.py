@@ -85,12 +85,11 @@ class MappingForm:
         return MappingForm(self.scan, dict(self.values) | values)
 
     def value(self, path: str) -> str:
-        """The value of a field."""
         return self.values.get(path, "")
 
     @property
     def format(self) -> Format | None:
-        """Of the rows; None until one is chosen."""
+        """Format of the rows; None until one is chosen."""
         return next((form for form in FORMATS if form == self.value("mapping.format")), None)
 
     @property
@@ -118,7 +117,7 @@ class MappingForm:
 
     @property
     def tag_names(self) -> str:
-        """Of tags that are numbers: the names of 0, 1, 2, …, with commas between them."""
+        """Names of tags that are numbers: those of 0, 1, 2, …, with commas between them."""
         earlier = {key.removeprefix("label:"): name for key, name in self.values.items() if key.startswith("label:")}
         numbers = sorted((value for value in earlier if value.isdecimal()), key=int)
         return self.values.get("mapping.label_names", ", ".join(earlier[number] for number in numbers))

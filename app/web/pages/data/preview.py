@@ -35,7 +35,7 @@ class PreviewView(HasErrors):
 
     facts: DatasetFacts
     models: Sequence[BaseModelRow]
-    """That can learn from the rows."""
+    """Models that can learn from the rows."""
     model: BaseModelRow | None
     task: Task | None
     max_length: str
@@ -86,7 +86,6 @@ class PreviewView(HasErrors):
 
     @property
     def task_options(self) -> list[tuple[Task, str]]:
-        """Tasks with their titles."""
         return task_options(able_tasks(self.model, self.facts) if self.model else [])
 
     @property

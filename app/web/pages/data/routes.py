@@ -43,7 +43,6 @@ LIST, UPLOAD, DATASET = "data/index.html", "data/upload.html", "data/show.html"
 
 @router.get("")
 def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
-    """Every dataset."""
     return render.page(LIST, _list(session, settings))
 
 
@@ -131,7 +130,6 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
 
 @router.get("/{name}")
 def show_dataset(session: Reading, db: Db, bell: Bell, render: Render, name: str, request: Request) -> HTMLResponse:
-    """A version of a dataset."""
     row = datasets.find(session, name)
     page = DatasetPage(
         row=row,
@@ -160,7 +158,6 @@ def chart(
     request: Request,
     theme: Theme = "light",
 ) -> Response:
-    """A figure as a file."""
     row = datasets.find(session, name)
     if row.status != "ready":
         raise NotFound(_("%(reference)s is not ready.", reference=row.reference))
@@ -216,10 +213,8 @@ def _to(address: str) -> RedirectResponse:
 
 
 def upload_address(upload_id: int) -> str:
-    """The page of an upload."""
     return f"/data/uploads/{upload_id}"
 
 
 def address_of(row: DatasetRow) -> str:
-    """The page of a version."""
     return f"/data/{quote(row.reference)}"

@@ -44,7 +44,6 @@ class DeletionPage:
 
 @router.get("/runs/{run_id:int}/delete")
 def confirm_run(session: Reading, render: Render, run_id: int) -> HTMLResponse:
-    """What deleting a run would remove."""
     run, removed = runs.get(session, run_id), deletion.of_run(session, run_id)
     page = DeletionPage("runs", _("run %(id)s", id=run_id), f"/runs/{run_id}", removed, "", run.archived, run.study_id)
     return render.page(TEMPLATE, page)
@@ -52,7 +51,6 @@ def confirm_run(session: Reading, render: Render, run_id: int) -> HTMLResponse:
 
 @router.get("/studies/{study_id:int}/delete")
 def confirm_study(session: Reading, render: Render, study_id: int) -> HTMLResponse:
-    """What deleting a study would remove."""
     study, removed = studies.get(session, study_id), deletion.of_study(session, study_id)
     name = _("study %(id)s, %(name)s", id=study_id, name=study.name)
     return render.page(TEMPLATE, DeletionPage("studies", name, f"/studies/{study_id}", removed, "", study.archived))
@@ -60,7 +58,6 @@ def confirm_study(session: Reading, render: Render, study_id: int) -> HTMLRespon
 
 @router.get("/imports/{collection_id:int}/delete")
 def confirm_collection(session: Reading, render: Render, collection_id: int) -> HTMLResponse:
-    """What deleting a collection would remove."""
     name = _("collection %(name)s", name=collections.get(session, collection_id).name)
     removed = deletion.of_collection(session, collection_id)
     return render.page(TEMPLATE, DeletionPage("runs", name, f"/imports/{collection_id}", removed))
@@ -85,7 +82,6 @@ def confirm_dataset(session: Reading, render: Render, name: str) -> HTMLResponse
 
 @router.get("/data/uploads/{upload_id:int}/delete")
 def confirm_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLResponse:
-    """Whether an upload can be deleted."""
     removed = deletion.of_upload(session, upload_id)
     title = _("upload %(name)s", name=uploads.get(session, upload_id).shown_name)
     consequence = _("Removes its files for good.")
@@ -94,7 +90,6 @@ def confirm_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLRe
 
 @router.post("/models/{name:path}/delete")
 def delete_model(db: Db, name: Name) -> RedirectResponse:
-    """Delete a base model."""
     with db.transaction() as session:
         deletion.delete_model(session, name)
     return RedirectResponse("/models", status_code=303)
@@ -112,7 +107,6 @@ def delete_dataset(db: Db, files: Store, name: str) -> RedirectResponse:
 
 @router.post("/data/uploads/{upload_id:int}/delete")
 def delete_upload(db: Db, files: Store, upload_id: RowId) -> RedirectResponse:
-    """Delete an upload and its files."""
     with db.transaction() as session:
         deletion.delete_upload(session, files, upload_id)
     return RedirectResponse("/data", status_code=303)

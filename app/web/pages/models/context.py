@@ -51,7 +51,6 @@ class ModelsPage(HasErrors):
         return {location: name for location, name in SAMPLE_MODELS.items() if location not in registered}
 
     def tasks_of(self, facts: ModelFacts) -> str:
-        """The tasks that a model supports."""
         return ", ".join(_(TASKS[task].title) for task in facts.tasks)
 
 
@@ -68,7 +67,6 @@ class ModelPage:
 
     @property
     def origin(self) -> str:
-        """Where the model is from."""
         return origin(self.row)
 
     @property
@@ -78,12 +76,10 @@ class ModelPage:
 
     @property
     def able(self) -> list[tuple[Task, str]]:
-        """Supported tasks with their titles."""
         return task_options(self.chosen.facts.tasks) if self.chosen else []
 
     @property
     def unable(self) -> list[tuple[str, str]]:
-        """Unsupported tasks and the reasons."""
         reasons = self.chosen.facts.unable if self.chosen else {}
         return [(title, capitalized(reasons[task])) for task, title in task_options(reasons)]
 

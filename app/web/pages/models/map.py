@@ -44,22 +44,19 @@ class MapPage:
 
     @property
     def tasks(self) -> list[tuple[Task, str]]:
-        """What the model can do."""
         return task_options(self.facts.tasks)
 
     @property
     def devices(self) -> list[tuple[str, str]]:
-        """The devices to choose from."""
         return [(device.name, _named(device)) for device in self.available]
 
     @property
     def precisions(self) -> list[tuple[str, str]]:
-        """The choices of the precision."""
         return [(value, option("bf16", value)) for value in PRECISIONS]
 
     @property
     def chosen_device(self) -> str:
-        """Of the form, else of the map."""
+        """Device of the form, else of the map."""
         return self.form.device or (self.report.device.name if self.report else "")
 
     @property
@@ -71,11 +68,9 @@ class MapPage:
 
     @property
     def chosen(self) -> str:
-        """The names of the chosen methods."""
         return ", ".join(_(METHODS[kind].name) if kind in METHODS else kind for kind in self.form.methods)
 
     def errors_of(self, path: str) -> list[FieldError]:
-        """What is wrong with a field."""
         return [error for error in self.errors if error.path == path or error.path.startswith(f"{path}.")]
 
 

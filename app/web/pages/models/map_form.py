@@ -23,8 +23,6 @@ MOST = 20
 
 @dataclass(frozen=True)
 class MapForm:
-    """The values of the fields."""
-
     task: str
     device: str
     methods: tuple[str, ...]
@@ -36,7 +34,6 @@ class MapForm:
 
     @classmethod
     def of(cls, facts: ModelFacts, query: QueryParams) -> "MapForm":
-        """From an address, with defaults."""
         task = query.get("task", "")
         return cls(
             task=task if task in facts.tasks else next(iter(facts.tasks), ""),
@@ -50,7 +47,7 @@ class MapForm:
 
     @property
     def query(self) -> str:
-        """Of the address, with the API's names."""
+        """Query of the address, with the API's names."""
         fields: list[tuple[str, str]] = [("task", self.task), ("device", self.device)]
         fields += [("methods", method) for method in self.methods]
         fields += [("lengths", number) for number in _numbers(self.lengths)]

@@ -56,7 +56,6 @@ def chart(
     request: Request,
     theme: Theme = "light",
 ) -> Response:
-    """A method's map as a file."""
     row = base_models.get(session, name)
     if row.facts is None:
         raise NotFound(_("%(name)s has not been inspected yet.", name=name))

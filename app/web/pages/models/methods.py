@@ -21,12 +21,11 @@ MAPPED_METHODS = (
     "full", "lora", "qlora", "last-layers", "head-only", "bitfit", "ia3", "bottleneck-adapter", "prefix", "prompt"
 )  # fmt: skip
 MOST_METHODS = 8
-"""Of one map."""
 MOST_LABELS = 100_000
 FEWEST_SHOWN = 1_000
 """Where the logarithmic scale of trainable parameters begins."""
 UNITS = ("", "k", "M", "G", "T")
-"""Of the powers of 1,000 on it."""
+"""Prefixes of the powers of 1,000 on it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class TaskMethods:
 
     @cached_property
     def model(self) -> TaskModel:
-        """The model with its head."""
         return self.facts.task_model(self.task, self.labels)
 
     @cached_property
@@ -60,7 +58,6 @@ class TaskMethods:
 
     @property
     def groups(self) -> list[Group]:
-        """The parts of the model."""
         return groups(self.model)
 
     @property

@@ -38,7 +38,6 @@ class ModuleLine:
 
     @property
     def times(self) -> int:
-        """Number of modules."""
         return len(self.module.names)
 
     @property
@@ -55,8 +54,6 @@ class ModuleLine:
 
 @dataclass(frozen=True)
 class ModuleTree:
-    """The tree, for a method."""
-
     chosen: TaskMethods
     form: ModulesForm
     adapted: Adaptation | None
@@ -68,7 +65,6 @@ class ModuleTree:
 
     @classmethod
     def of(cls, chosen: TaskMethods, form: ModulesForm) -> "ModuleTree":
-        """From the inspection and the address."""
         model = chosen.model
         tree = module_tree(model)
         layers = form.layers(tree, model) if form.ticked else []

@@ -17,13 +17,11 @@ MOST = 5_000
 
 @dataclass(frozen=True)
 class ModulesForm:
-    """The values of the fields."""
-
     method: str
     rank: str
     """Empty: the method's default."""
     keys: tuple[str, ...]
-    """Of ticked modules."""
+    """Keys of ticked modules."""
     ticked: bool
     """The layers were ticked by hand, even if none is; False: the method's default."""
     add: str = ""
@@ -33,7 +31,6 @@ class ModulesForm:
 
     @classmethod
     def of(cls, query: QueryParams) -> "ModulesForm":
-        """From an address, with defaults."""
         method = query.get("method", "")
         return cls(
             method=method if method in SPECS else USUAL_METHOD,
@@ -51,7 +48,6 @@ class ModulesForm:
 
     @property
     def ranked(self) -> bool:
-        """Whether the method has a rank."""
         return "r" in SPECS[self.method].model_fields
 
     def layers(self, tree: Sequence[Module], model: TaskModel) -> list[str]:

@@ -32,7 +32,6 @@ LIST, SHOW = "models/index.html", "models/show.html"
 
 @router.get("/models")
 def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
-    """Every base model."""
     return render.page(LIST, _list(session, settings, {}))
 
 

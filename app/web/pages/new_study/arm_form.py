@@ -30,13 +30,11 @@ class ArmForm:
 
     @classmethod
     def new(cls, kind: str) -> "ArmForm":
-        """An arm with its method's defaults."""
         values = {f"{METHOD}{field.name}": field.default for field in fields_of(SPECS[kind])}
         return cls(kind, values | dict.fromkeys((*SHARED, *SEARCH), ""))
 
     @classmethod
     def of(cls, spec: ArmSpec) -> "ArmForm":
-        """The form of a spec."""
         arm = cls.new(spec.method.kind)
         method = {f"{METHOD}{field.name}": field.written(getattr(spec.method, field.name)) for field in arm.fields}
         shared = {name: text for name, field in SHARED.items() if (text := field.written(getattr(spec, name)))}
@@ -51,7 +49,6 @@ class ArmForm:
         return cls(kind, {name: value for name, value in values.items() if name in known})
 
     def with_values(self, values: Mapping[str, str]) -> "ArmForm":
-        """With other text in some fields."""
         return replace(self, values=dict(self.values) | dict(values))
 
     def with_method(self, method: AnyMethod) -> "ArmForm":
@@ -64,12 +61,10 @@ class ArmForm:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of its method."""
         return fields_of(SPECS[self.kind])
 
     @property
     def family(self) -> Family:
-        """The family of its method."""
         return METHODS[self.kind].family
 
     @property

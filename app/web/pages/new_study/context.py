@@ -41,7 +41,6 @@ class PlanningPage(HasErrors):
     planned: PlannedStudy | None
     """None for a form with errors."""
     plan_errors: tuple[FieldError, ...]
-    """Why there is no plan."""
     errors: tuple[FieldError, ...] = ()
     insists: bool = False
     """Whether the box is ticked that queues runs that fit no worker."""
@@ -50,7 +49,6 @@ class PlanningPage(HasErrors):
 
     @property
     def arms(self) -> tuple[ArmFields, ...]:
-        """The arms of the form."""
         raise NotImplementedError
 
     @property
@@ -67,7 +65,6 @@ class PlanningPage(HasErrors):
 
     @property
     def pending(self) -> bool:
-        """Estimates are in progress."""
         return any(report.pending for report in self._reports)
 
     @property
@@ -84,7 +81,7 @@ class PlanningPage(HasErrors):
 
     @property
     def _reports(self) -> list[FitReport]:
-        """Of the memory and, where they differ, of the trials."""
+        """Reports of the memory and, where they differ, of the trials."""
         if self.planned is None:
             return []
         memory, trials = self.planned.memory, self.planned.trials
@@ -120,8 +117,6 @@ class PlanningPage(HasErrors):
 
 @dataclass(frozen=True, kw_only=True)
 class NewStudyPage(PlanningPage):
-    """The form of a new study."""
-
     inputs: StudyInputs
     yaml: str = ""
     private: bool = False
@@ -132,12 +127,10 @@ class NewStudyPage(PlanningPage):
 
     @property
     def form(self) -> StudyForm:
-        """The text of its fields."""
         return self.inputs.form
 
     @cached_property
     def arms(self) -> tuple[ArmFields, ...]:
-        """The arms of the form."""
         form = self.form
         budget = {field.name: form.values.get(path, field.default) for path, field in BUDGET.items()}
         return tuple(
@@ -178,7 +171,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def tasks(self) -> list[tuple[Task, str]]:
-        """The possible tasks with their titles."""
         return task_options(self.inputs.tasks)
 
     @property
@@ -200,7 +192,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def metric_hint(self) -> str:
-        """Its definition as a sentence."""
         return f"{capitalized(self.metric[1])}."
 
     @property
@@ -211,7 +202,6 @@ class NewStudyPage(PlanningPage):
 
     @cached_property
     def budget(self) -> Fields:
-        """The fields that all arms share."""
         data = self.inputs.data_facts
         writes = TASKS[self.form.task].writes(data.format if data else "prompt-completion")
         fields = {path: f for path, f in self.form.budget.items() if writes or f.name != "max_new_tokens"}
@@ -233,7 +223,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def together(self) -> str:
-        """Those that are chosen."""
         return self.form.values["train_together"] or str(StudySpec.model_fields["train_together"].default)
 
     def has_field(self, path: str) -> bool:
@@ -249,7 +238,7 @@ class AddedArmPage(PlanningPage):
     arm: ArmForm | None
     """None until a method is chosen."""
     raised_confidence: float | None
-    """Of the study's verdicts, if adding an arm is an interim look."""
+    """Confidence of the study's verdicts, if adding an arm is an interim look."""
     whole_study = False
 
     @property
@@ -259,17 +248,14 @@ class AddedArmPage(PlanningPage):
 
     @property
     def owed_runs(self) -> str:
-        """What the arm will run."""
         return owed_runs(self.study.spec)
 
     @property
     def reference_title(self) -> str:
-        """The reference arm of the study."""
         return self.study.spec.reference_arm
 
     @cached_property
     def arms(self) -> tuple[ArmFields, ...]:
-        """The arm that is added."""
         if self.arm is None:
             return ()
         spec, title = self.study.spec, self.plan.spec.arms[-1].title if self.plan else self.arm.title

@@ -23,7 +23,7 @@ from app.web.pages.new_study.arm_form import ArmForm
 from app.words.format import typed
 
 TUNING = "tuning."
-"""Before the names of tuning's fields."""
+"""Prefix of the names of tuning's fields."""
 TUNINGS: Mapping[str, Mapping[str, Field]] = {
     "none": {},
     "grid": {f"{TUNING}{field.name}": field for field in fields_of(GridTuning)},
@@ -79,7 +79,6 @@ class StudyForm:
 
     @classmethod
     def of(cls, spec: StudySpec) -> "StudyForm":
-        """The form of a study."""
         titles = [arm.title for arm in spec.arms]
         counted = spec.seeds == list(range(len(spec.seeds)))
         listed = ", ".join(map(str, spec.seeds)) + ("," if len(spec.seeds) == 1 else "")
@@ -184,7 +183,6 @@ class StudyForm:
         return replace(self, arms=(*full, arm))
 
     def with_values(self, **values: str) -> "StudyForm":
-        """With other text in some fields."""
         return replace(self, values=dict(self.values) | values)
 
     def limited(self, field: str, choices: Collection[str], default: str = "") -> "StudyForm":

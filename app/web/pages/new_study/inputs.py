@@ -99,12 +99,10 @@ class StudyInputs:
 
     @cached_property
     def model_facts(self) -> ModelFacts | None:
-        """Those of the chosen model."""
         return self.model.facts if self.model else None
 
     @cached_property
     def data_facts(self) -> DatasetFacts | None:
-        """Those of the chosen dataset."""
         return self.dataset.facts if self.dataset else None
 
     @property

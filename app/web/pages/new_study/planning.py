@@ -39,7 +39,6 @@ class Planning:
 
     @property
     def form(self) -> StudyForm:
-        """The form, as it was typed."""
         return StudyForm.typed(self.sent)
 
     def as_shown(self, form: StudyForm) -> StudyForm:
@@ -54,7 +53,7 @@ class Planning:
 
     @property
     def action(self) -> str:
-        """Of the button that sent the form."""
+        """Action of the button that sent the form."""
         return self.sent.get("do", "")[:MAX_ACTION]
 
     @property

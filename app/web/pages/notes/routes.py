@@ -33,7 +33,6 @@ class NotesPage:
 
     @property
     def title(self) -> str:
-        """Whose notes they are."""
         if self.notes.owner == "runs":
             return _("Notes on run %(id)s", id=self.notes.id)
         return _("Notes on study %(id)s", id=self.notes.id)

@@ -29,7 +29,7 @@ from app.words.runs.weight_delta import explained
 
 SpecFormat = Literal["yaml", "json", "curl"]
 OPTIONAL_CLOCKS = ("download", "cache", "compile", "ledger", "weight_delta")
-"""Shown only where they took time."""
+"""Clocks that are shown only where they took time."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,6 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class RunPage:
-    """A run, in progress and afterwards."""
-
     view: RunView
     figures: Mapping[str, Drawn]
     spec_format: SpecFormat
@@ -119,7 +117,6 @@ class RunPage:
     parts: Sequence[Part] = ()
     """What features add to the page of a run that has ended."""
     reproductions: Sequence[Repeated] = ()
-    """Runs that repeat this one."""
 
     @property
     def run(self) -> RunRow:

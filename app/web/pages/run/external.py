@@ -24,7 +24,6 @@ class ExternalRunPage:
     run: RunRow
     result: ReportedRun
     study: str
-    """Its name."""
     silent: bool
     """It goes on, and nothing was reported for a day."""
     quiet: bool
@@ -73,7 +72,6 @@ class ExternalRunPage:
 
     @property
     def settings(self) -> list[tuple[str, str]]:
-        """By name."""
         return settings_of(self.result)
 
     @property

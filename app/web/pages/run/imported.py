@@ -15,19 +15,15 @@ from app.words.runs.metrics import title
 
 @dataclass(frozen=True)
 class ImportedRunPage:
-    """A result from elsewhere."""
-
     run: RunRow
     result: ImportedResult
     collection: str
-    """Its name."""
     tested: ItemScores | None
     """Scores of single items, if there are any."""
     notes: Notes
 
     @property
     def title(self) -> str:
-        """What it reached."""
         return _(
             "%(label)s reaches %(metric)s %(score)s",
             label=self.result.label,
@@ -47,12 +43,12 @@ class ImportedRunPage:
 
     @property
     def settings(self) -> list[tuple[str, str]]:
-        """By name."""
         return settings_of(self.result)
 
 
 def interval_of(result: OutsideRun, tested: ItemScores | None) -> ScoreInterval | None:
-    """Of a score over its items, or their clusters; None where it has no score, or too few of these are known."""
+    """Interval of a score over its items, or their clusters; None where it has no score, or too few of these are
+    known."""
     if tested and tested.clusters:
         interval = score_interval(tested.scores[None, :], clusters=tested.clusters)
         return interval if interval.usable else None
@@ -84,7 +80,6 @@ def facts_of(r: OutsideRun) -> list[tuple[str, str]]:
 
 
 def settings_of(result: OutsideRun) -> list[tuple[str, str]]:
-    """By name."""
     return [(name, _written(value)) for name, value in sorted(result.settings.items())]
 
 

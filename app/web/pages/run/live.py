@@ -29,12 +29,10 @@ class RunLive:
 
     @property
     def phase(self) -> str:
-        """Where it stands."""
         return "queue" if self.run.status == RunStatus.QUEUED else self.run.phase or "start"
 
     @property
     def heading(self) -> str:
-        """What the run is doing."""
         return _(PHASE_HEADINGS[self.phase])
 
     @property

@@ -46,8 +46,6 @@ router = APIRouter(prefix="/runs/{run_id:int}", include_in_schema=False)
 
 
 class Sources(NamedTuple):
-    """What a run's page reads from."""
-
     request: Request
     session: Session
     settings: Settings
@@ -111,7 +109,6 @@ def savings(at: At, render: Render, run_id: int) -> HTMLResponse:
 def chart(
     session: Reading, settings: Config, run_id: int, name: str, ending: Ending, theme: Theme = "light"
 ) -> Response:
-    """A figure as a file."""
     return figure_file(run_figure(RunData(session, settings, run_id), name), ending, theme, f"run-{run_id}")
 
 

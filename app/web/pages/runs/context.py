@@ -31,8 +31,6 @@ NOISE = 1e-6
 
 @dataclass(frozen=True)
 class FilterHelpPage:
-    """Everything that a filter may contain."""
-
     fields: Mapping[str, Field] = field(default_factory=lambda: FIELDS)
     units: Mapping[Kind, Mapping[str, float]] = field(default_factory=lambda: UNITS)
     states: tuple[str, ...] = STATES
@@ -70,7 +68,7 @@ class Line:
     """A row: a run, or a group of runs that differ only in the seed."""
 
     run: RunValues
-    """Of a group, its first."""
+    """For a group, its first run."""
     cells: tuple[Cell, ...]
     group: Group | None = None
     inside: bool = False
@@ -100,7 +98,6 @@ class RunsPage:
 
     @property
     def address(self) -> Address:
-        """Of this list."""
         return self.view.address()
 
     @property
@@ -114,12 +111,10 @@ class RunsPage:
 
     @cached_property
     def measures(self) -> set[str]:
-        """The metrics of the runs shown."""
         return {run.values["metric"] for run in self.listing.shown}
 
     @property
     def measure(self) -> str:
-        """The metric of their scores."""
         return metrics.heading(next(iter(self.measures))) if len(self.measures) == 1 else _("Score")
 
     @cached_property
@@ -191,12 +186,10 @@ class RunsPage:
 
     @property
     def examples(self) -> list[tuple[str, str]]:
-        """Example filters with their addresses."""
         return [(text, self.address.to({"filter": text, "open": ""})) for text in EXAMPLES]
 
     @property
     def choices(self) -> list[tuple[str, str]]:
-        """Names and titles of all columns."""
         return [(name, column_title(name)) for name in CHOICES]
 
     def kept(self, *names: str) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ from app.store.runs.listing import NEWEST, Order
 from app.web.address import Address
 
 DEFAULT = ("study", "score", "peak", "train", "seed", "learning_rate", "status", "tag", "started_at")
-"""Default columns."""
 CHOICES = tuple(name for name in FIELDS if name in (*SHOWN, "tag") and name != "id")
 """Columns that can be chosen; the id and the arm are always shown."""
 GROUPED = "seed"
@@ -25,7 +24,6 @@ EXAMPLES = (
     "learning_rate in (2e-4, 2e-3)",
     'arm ~ "r=8"',
 )
-"""Filters that the page offers."""
 MOST_OPEN = 20
 
 
@@ -73,7 +71,6 @@ class ViewParams:
         return self.condition == VISIBLE or (isinstance(self.condition, Every) and VISIBLE in self.condition.parts)
 
     def address(self, path: str = "/runs") -> Address:
-        """The address of this list."""
         words = {
             "filter": self.filter,
             "sort": "" if self.order == unsorted(grouped=self.grouped) else str(self.order),

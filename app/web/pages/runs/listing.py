@@ -14,7 +14,6 @@ from app.store.runs.listing import RunValues
 from app.web.pages.runs.form import ViewParams
 
 GROUP_FIELDS = ("model", "data", "score")
-"""Fields that describe a group."""
 CONDITIONS = ("data", "data_version", "device", "precision", "memory_measure")
 """Fields that decide whether a run can be compared with the baseline."""
 MOST_INSIDE = 100
@@ -33,7 +32,6 @@ class Listing:
 
     @property
     def shown(self) -> list[RunValues]:
-        """Every run that is shown."""
         inside = [run for runs in self.inside.values() for run in runs]
         return [*self.runs, *(group.first for group in self.groups), *inside]
 
@@ -51,7 +49,6 @@ class Baseline:
 
 
 def fields_of(view: ViewParams) -> tuple[str, ...]:
-    """Fields to read from the store."""
     return (*view.columns, *(GROUP_FIELDS if view.grouped else ()), *(CONDITIONS if view.baseline is not None else ()))
 
 

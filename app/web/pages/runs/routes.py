@@ -56,7 +56,6 @@ View = Annotated[ViewParams, Depends(view_of)]
 
 @router.get("/runs")
 def index(session: Reading, render: Render, view: View, after: After = None) -> HTMLResponse:
-    """Runs or groups, filtered and sorted."""
     return render.page("runs/index.html", _page(session, view, after))
 
 
@@ -70,7 +69,6 @@ def as_csv(db: Db, view: View) -> Response:
 
 @router.get("/runs/words")
 def filter_help(render: Render) -> HTMLResponse:
-    """The help on filters."""
     return render.page("runs/filter_help.html", FilterHelpPage())
 
 

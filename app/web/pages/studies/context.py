@@ -26,15 +26,12 @@ class Scale(MarginScale):
 
 @dataclass(frozen=True)
 class StudyLine:
-    """A study in a list."""
-
     row: StudyRow
     comparison: StudyComparison
     base_model: str
     dataset: str
 
     def scale(self, arm: StudyArm) -> Scale | None:
-        """An arm's difference to the reference."""
         return Scale.of(arm, self.comparison.margin)
 
     @property
@@ -60,14 +57,11 @@ class StudyLine:
 
 @dataclass(frozen=True)
 class StudiesPage:
-    """Studies, newest first."""
-
     studies: tuple[StudyLine, ...]
     first: bool
     """The page that begins with the newest."""
     next_after: int | None
     archived: bool
-    """The list shows archived studies."""
     any_archived: bool
     elsewhere: tuple[CollectionRow, ...] = ()
     """Studies whose runs are trained elsewhere, on the first page."""

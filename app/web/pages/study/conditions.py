@@ -104,7 +104,6 @@ def _frozen(study: StudyComparison) -> Iterator[Setting]:
 
 
 def _stopped(study: StudyComparison) -> Iterator[Setting]:
-    """Where early stopping ended the runs."""
     if study.spec.training.early_stopping_patience and any(arm.costs for arm in study.arms):
         by_arm = ([run.result.steps for run in arm.runs if run.result] for arm in study.arms)
         yield Setting(_("steps until early stopping"), False, tuple(_range(steps) for steps in by_arm))
@@ -142,7 +141,6 @@ def _written(value: object) -> str:
 
 
 def _length(study: StudyComparison) -> str:
-    """How long a run trains."""
     common = _common(
         study, lambda t: (t.max_steps, 0.0 if t.max_steps else t.num_train_epochs), "num_train_epochs", "max_steps"
     )

@@ -80,7 +80,6 @@ class StudyPage:
 
     @property
     def study(self) -> StudyComparison:
-        """The comparison of its arms."""
         return self.data.comparison
 
     @property
@@ -100,7 +99,6 @@ class StudyPage:
 
     @cached_property
     def causes(self) -> Causes:
-        """Why nothing was learned."""
         return causes_of(self.data.session, self.id, self.study)
 
     @property
@@ -141,12 +139,10 @@ class StudyPage:
 
     @property
     def quantities(self) -> list[Choice]:
-        """What the curves over training show."""
         return [(name, capitalized(quantity.title(self.study))) for name, quantity in QUANTITIES.items()]
 
     @property
     def x_axes(self) -> list[Choice]:
-        """What they show it over."""
         return [(name, capitalized(axis.name())) for name, axis in X_AXES.items()]
 
     @property

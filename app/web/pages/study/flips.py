@@ -48,7 +48,6 @@ class FlipQuery:
 
     @property
     def unfiltered(self) -> "FlipQuery":
-        """The same query without filters."""
         return self.of(self.arm, self.kind)
 
     def playground(self, flips: Flips, item: FlipItem | None = None) -> str:
@@ -71,8 +70,6 @@ class FlipQuery:
 
 @dataclass(frozen=True)
 class AnswerCell:
-    """The answer of one model."""
-
     text: str
     mark: str
     """`yes` where it is right, `no`, `tie` where half of the seeds are right, or `graded`."""
@@ -162,7 +159,7 @@ class StudyFlips:
     comparison: StudyComparison
     flips: Flips
     query: FlipQuery
-    """Of the arm and the kind that are shown first."""
+    """Query of the arm and the kind that are shown first."""
     pages: Mapping[FlipKind, FlipPage]
     """The first items of two kinds."""
 
@@ -183,7 +180,6 @@ class StudyFlips:
 
     @property
     def rule(self) -> str:
-        """How items are sorted."""
         return rule(self.comparison, self.flips, None)
 
     @property
@@ -217,7 +213,6 @@ class FlipsPage:
 
     @property
     def heading(self) -> str:
-        """What happened to the items."""
         return capitalized(kind_title(self.query.kind, self.query.arm, self.flips))
 
     @property
@@ -229,7 +224,6 @@ class FlipsPage:
 
     @property
     def seeds(self) -> list[Choice]:
-        """By which items can be sorted."""
         return [(str(seed), _("seed %(seed)s", seed=seed)) for seed in self.comparison.spec.seeds]
 
     @property
@@ -258,7 +252,6 @@ class FlipsPage:
 
     @property
     def none(self) -> str:
-        """Why no item is listed."""
         number = self.flips.count(self.query.kind, self.query.arm)
         if number is None:
             return _(

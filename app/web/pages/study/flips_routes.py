@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 PAGE = 20
 QUARTERS = ("1", "2", "3", "4")
-"""Of the items by length; bands of confidence have the same numbers."""
+"""Quarters of the items by length; bands of confidence have the same numbers."""
 
 Word = Annotated[str, Query(max_length=200)]
 

@@ -33,7 +33,7 @@ class ReferenceConfusion(NamedTuple):
 
 
 def reference_confusion(study: StudyComparison) -> ReferenceConfusion | None:
-    """Of its first seed; None where no run of it has one. Its files are those of the run."""
+    """Confusion matrix of its first seed; None where no run of it has one. Its files are those of the run."""
     for run in study.reference.succeeded:
         if run.result and (matrix := run.result.confusion) and matrix.answers and study.labels:
             figure = confusion_matrix(matrix, study.labels, MarkStyle("", study.reference.family))
@@ -42,7 +42,6 @@ def reference_confusion(study: StudyComparison) -> ReferenceConfusion | None:
 
 
 def learning_runs(study: StudyComparison, steps: Mapping[int, Steps]) -> list[LearningRun]:
-    """Of every arm."""
     return [
         LearningRun(arm, run, RunLearning.of(run.result, steps.get(run.run_id), study.labels))
         for arm in study.arms

@@ -50,7 +50,6 @@ class RunsProgress:
 
     @property
     def waits(self) -> bool:
-        """A run waits in the queue."""
         return any(run.status == RunStatus.QUEUED for run in self.progress.runs)
 
     @property
@@ -73,7 +72,7 @@ class RunsProgress:
 
     @cached_property
     def seconds_per_run(self) -> Seconds:
-        """Of the arms and rounds that have a finished run."""
+        """Seconds of the arms and rounds that have a finished run."""
         seconds: dict[tuple[str, int | None], list[float]] = {}
         for run in self.progress.runs:
             if run.status == RunStatus.SUCCEEDED and run.wall_seconds is not None:
@@ -175,7 +174,7 @@ class MoreSeeds:
     seconds: float | None
     """None where an arm's pace is unknown."""
     confidence: float
-    """Of the verdicts that follow."""
+    """Confidence of the verdicts that follow."""
 
     @classmethod
     def of(cls, study: StudyComparison, seconds_per_run: Seconds) -> "MoreSeeds | None":

@@ -59,7 +59,6 @@ def live(request: Request, render: Render, page: Page) -> HTMLResponse:
 
 @router.get("/progress")
 def progress(session: Reading, render: Render, study_id: int) -> HTMLResponse:
-    """Where the runs stand, for htmx."""
     study = study_service.comparison(session, study_id)
     page = RunsProgress(study, study_service.progress(session, study_id))
     return render.page("study/progress_fragment.html", page)
@@ -69,7 +68,6 @@ def progress(session: Reading, render: Render, study_id: int) -> HTMLResponse:
 def add_seeds(
     db: Db, bell: Bell, once: OnceByForm, study_id: int, count: Annotated[int, Form(ge=1, le=100)]
 ) -> RedirectResponse:
-    """More seeds for every arm."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, count)
         address = once.keep(session, f"/studies/{study_id}")
@@ -78,7 +76,6 @@ def add_seeds(
 
 @router.post("/cancel")
 def cancel(db: Db, bell: Bell, study_id: int) -> RedirectResponse:
-    """Cancel what has not ended."""
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
@@ -94,6 +91,5 @@ def chart(
     view: View,
     theme: Theme = "light",
 ) -> Response:
-    """A figure as a file."""
     figure = study_figure(StudyData(session, settings, study_id), view, name)
     return figure_file(figure, ending, theme, f"study-{study_id}")

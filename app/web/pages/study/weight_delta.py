@@ -13,8 +13,6 @@ from app.words.runs.weight_delta import MEASURES, MOST_SAID, arm_sentence, expla
 
 @dataclass(frozen=True)
 class StudyWeightDeltas:
-    """The section on weight deltas."""
-
     study: StudyComparison
     by_arm: Deltas
     view: ViewParams
@@ -31,12 +29,11 @@ class StudyWeightDeltas:
 
     @property
     def mapped(self) -> str:
-        """The one whose matrices are mapped."""
+        """The arm whose matrices are mapped."""
         return self.view.matrices_arm or self.mappable[0][0]
 
     @property
     def measures(self) -> list[tuple[str, str]]:
-        """What the map shows, with titles."""
         return [(name, _(measure.title)) for name, measure in MEASURES.items()]
 
     @cached_property
@@ -52,7 +49,6 @@ class StudyWeightDeltas:
 
     @property
     def explanation(self) -> str:
-        """How to read the numbers."""
         return explained()
 
     @cached_property

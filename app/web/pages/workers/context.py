@@ -18,7 +18,7 @@ class GpuRow:
     device: DeviceView
     """As a worker sees it that can use it and knows its free memory, if there is one."""
     workers: list[str] = field(default_factory=list)
-    """That may use it, by name."""
+    """Names of the workers that may use it."""
 
     @property
     def state(self) -> Literal["idle", "running", "lost"]:
@@ -50,4 +50,4 @@ class WorkersPage:
     accuracy: Mapping[tuple[str, str], Sequence[Accuracy]]
     """By device and precision; empty where htmx polls."""
     assumed: Sequence[Assumption]
-    """Of devices without past runs; empty where htmx polls."""
+    """Assumptions about devices without past runs; empty where htmx polls."""
