@@ -62,7 +62,7 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def confidence(fraction: float) -> str:
-    """Of an interval: `95 %`, `97.5 %`, `99.96 %`."""
+    """Confidence of an interval: `95 %`, `97.5 %`, `99.96 %`."""
     digits = len(f"{fraction * 100:.4g}".partition(".")[2])
     return percent(fraction, digits)
 
@@ -222,7 +222,7 @@ def as_read(number: str) -> str:
 
 @cache
 def decimal_sign(code: str) -> str:
-    """Of a language: `.` or `,`."""
+    """Decimal sign of a language: `.` or `,`."""
     return str(get_decimal_symbol(code))
 
 

@@ -131,12 +131,10 @@ def answers(task: Task) -> bool:
 
 
 def format_of(form: Format) -> str:
-    """What rows of a format are."""
     return _(FORMATS[form])
 
 
 def kind_of(kind: ColumnKind) -> str:
-    """The type of a column's values."""
     return _(KINDS[kind])
 
 
@@ -145,7 +143,6 @@ def split_name(split: Split) -> str:
 
 
 def source_name(source: str) -> str:
-    """Where an upload came from."""
     return _(SOURCES[source])
 
 

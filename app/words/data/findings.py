@@ -253,7 +253,6 @@ _DIFFER_IN_TYPE = Template(
 
 
 def with_message(finding: Finding) -> Finding:
-    """A finding with its sentences."""
     template, values = _template(finding), _values(finding)
     if isinstance(template.message, str):
         message = _(template.message, **values)
@@ -273,7 +272,6 @@ def why_unavailable(message: str, blocked_by: Finding | None) -> str:
 
 
 def finding_title(finding: Finding) -> str:
-    """The kind of problem."""
     return _(FINDINGS[finding.code])
 
 
@@ -309,7 +307,6 @@ def _template(finding: Finding) -> Template:
 
 
 def _values(finding: Finding) -> dict[str, str]:
-    """The parameters of the templates."""
     details = finding.details
     labels, label_rows = details.labels or [], details.label_rows or []
     common = label_rows[0] if label_rows else finding.count

@@ -53,7 +53,7 @@ def basis(runs: int) -> str:
 
 
 def band(estimate: EstimateBand) -> str:
-    """Of bytes: `382 to 414 MiB`."""
+    """Bytes as `382 to 414 MiB`."""
     size, unit = (GIB, "GiB") if estimate.high >= GIB else (MIB, "MiB")
     low, high = (decimal(end / size, unit == "GiB") for end in (estimate.low, estimate.high))
     if low == high:
@@ -62,7 +62,7 @@ def band(estimate: EstimateBand) -> str:
 
 
 def time_band(estimate: EstimateBand) -> str:
-    """Of seconds: `50 s to 1 min 4 s`; empty where it has no width."""
+    """Seconds as `50 s to 1 min 4 s`; empty where the band has no width."""
     low, high = duration(estimate.low), duration(estimate.high)
     return "" if low == high else _("%(low)s to %(high)s", low=low, high=high)
 
@@ -129,7 +129,6 @@ def exact(size: float) -> str:
 
 
 def saving_title(saving: MemorySaving) -> str:
-    """What a memory saving changes."""
     return capitalized(localized(SAVINGS[saving.name]))
 
 

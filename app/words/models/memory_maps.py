@@ -58,7 +58,6 @@ def precision_words(report: MapReport) -> str:
 
 
 def title(report: MapReport, method: int) -> str:
-    """The takeaway of a method's map."""
     fits = _fits(report, method)
     saved = _saved(saving(report, method))
     return capitalized(_("%(fits)s; %(saved)s", fits=fits, saved=saved) if saved else fits)

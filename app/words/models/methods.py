@@ -36,7 +36,6 @@ def name(facts: MethodFacts) -> str:
 
 
 def method_summary(facts: MethodFacts) -> str:
-    """What it does, as a sentence."""
     return f"{capitalized(_(facts.summary))}."
 
 

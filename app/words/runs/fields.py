@@ -256,7 +256,6 @@ TUNING_FIELDS: dict[str, FieldText] = {
     ),
     "seed": FieldText(marked("Sampling seed"), marked("Fixes which configurations are drawn.")),
 }
-"""How hyperparameters are searched."""
 
 OPTIONS: dict[tuple[str, str], str] = {
     ("bf16", ""): marked("bfloat16 if the device supports it"),
@@ -289,5 +288,4 @@ def field_text(table: Mapping[str, FieldText], name: str) -> FieldText:
 
 
 def option(name: str, value: str) -> str:
-    """The title of a choice."""
     return _(OPTIONS[name, value]) if (name, value) in OPTIONS else value

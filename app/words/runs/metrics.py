@@ -16,7 +16,7 @@ UNITS = {
     "word": marked("nats per word"),
     "completion token": marked("nats per token"),
 }
-"""Of a loss, by what the task takes its mean over."""
+"""Units of a loss, by what the task takes its mean over."""
 COUNTED: tuple[MetricName, ...] = (
     *("accuracy", "exact_match", "recall_at_1", "recall_at_5"),
     *("preference_accuracy", "likelihood_accuracy", "mean_likelihood_accuracy"),
@@ -60,7 +60,6 @@ def heading(metric: str) -> str:
 
 
 def definition(metric: MetricName) -> str:
-    """What it is, behind its name."""
     return _(METRICS[metric].definition)
 
 

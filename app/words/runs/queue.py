@@ -28,7 +28,6 @@ def priority_name(priority: Priority) -> str:
 
 
 def turn_words(entry: QueueEntry) -> str:
-    """When a run starts."""
     return _(TURNS[entry.turn])
 
 

@@ -77,7 +77,6 @@ PLAIN = ("id", "study", "seed")
 
 
 def column_title(name: str) -> str:
-    """The heading of a column."""
     return _(TITLES[name])
 
 

@@ -21,8 +21,6 @@ from app.words.verdict.verdict import arm_name
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a matrix."""
-
     title: str
     of: Callable[[MatrixDelta], float]
     show: Callable[[float], str]
@@ -149,7 +147,6 @@ def left_out(deltas: WeightDeltas) -> str:
 
 
 def explained() -> str:
-    """How to read the numbers."""
     return _(
         "Effective rank: the exponential of the entropy of the singular values. Energy: Σσ² of ΔW's singular values. "
         "Intruders: of the first %(top)s left singular vectors after training, those that resemble none before it "

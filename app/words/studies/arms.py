@@ -42,7 +42,6 @@ CONDITION_LABELS: dict[ConditionName, str] = {
     "trial_steps": marked("trial steps"),
     "trial_tokens": marked("trial tokens"),
 }
-"""Labels of a comparison's conditions."""
 
 SCALES = ("lora_alpha", "alpha")
 SHOWN_ELSEWHERE = (

@@ -14,7 +14,6 @@ OUTCOMES: dict[ReproductionOutcome, str] = {
 
 
 def reproduction_outcome(result: Reproduction) -> str:
-    """The outcome with its meaning."""
     return _(OUTCOMES[result.outcome])
 
 

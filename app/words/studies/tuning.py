@@ -83,7 +83,6 @@ def tuning_title(kind: str) -> str:
 
 
 def tuning_hint(kind: str) -> str:
-    """What a kind of tuning does."""
     return _(HINTS[kind])
 
 
@@ -135,7 +134,7 @@ def rounds(study: StudySpec) -> str:
 
 
 def amount(unit: BudgetUnit, value: float) -> str:
-    """Of a budget: `12 trials`, `2,000,000 tokens`, `10 min of device time`."""
+    """Amount of a budget: `12 trials`, `2,000,000 tokens`, `10 min of device time`."""
     match unit:
         case "trials":
             return ngettext("%(num)s trial", "%(num)s trials", int(value))

@@ -40,7 +40,6 @@ def role_name(role: Role | str) -> str:
 
 
 def scope_text(scope: Scope) -> str:
-    """What a scope permits."""
     return _(SCOPES[scope])
 
 

@@ -108,7 +108,6 @@ def action_title(action: str) -> str:
 
 
 def via_name(via: str) -> str:
-    """How an act came."""
     return _(VIAS[via]) if via in VIAS else via
 
 

@@ -25,12 +25,10 @@ RATE_TITLES = {
 
 
 def cause_title(cause: Cause) -> str:
-    """A few words."""
     return _(RATE_TITLES[cause.direction]) if cause.direction else _(TITLES[cause.kind])
 
 
 def cause_text(cause: Cause, study: StudyComparison) -> str:
-    """What was measured of it."""
     match cause.kind:
         case CauseKind.STEPS:
             return _steps(cause)

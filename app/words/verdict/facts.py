@@ -35,7 +35,8 @@ class Fact:
 
 
 def facts(study: StudyComparison) -> tuple[Fact, ...]:
-    """Of the headline's arm against the reference; of the first arm with a result where nothing was compared."""
+    """Facts about the headline's arm against the reference; about the first arm with a result where nothing was
+    compared."""
     if study.learning.closed:
         return tuple(_learning(study))
     arm = study.focus

@@ -118,7 +118,7 @@ def _worth_using(study: StudyComparison, arm: StudyArm) -> bool:
 
 
 def _cheapest_other(study: StudyComparison, arm: StudyArm) -> str:
-    """Of the other arms the cheapest, if it is cheaper still: what saving more memory costs."""
+    """The cheapest of the other arms, if it is cheaper still: what saving more memory costs."""
     if not study.memory_comparable or arm.verdict_kind is VerdictKind.WORSE:
         return ""
     cheaper = [a for a in study.others if a is not arm and study.cost(a) < study.cost(arm) and a.difference]

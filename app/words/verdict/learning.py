@@ -136,7 +136,6 @@ def enough_label(study: StudyComparison) -> str:
 
 
 def enough_text(study: StudyComparison) -> str:
-    """What the second question rests on."""
     if study.learning.closed:
         return _("This question needs a yes to the first. The differences in the table support no decision.")
     if study.learning.helps is Helps.OPEN:
@@ -147,7 +146,6 @@ def enough_text(study: StudyComparison) -> str:
 
 
 def label_name(study: StudyComparison, label: int) -> str:
-    """A label by its place."""
     return study.labels[label] if label < len(study.labels) else str(label)
 
 

@@ -89,7 +89,6 @@ def score_text(arm: ArmResult) -> str:
 
 
 def score_with_interval(score: ScoreInterval) -> str:
-    """The same."""
     mean = decimal(score.mean * 100)
     if score.usable and not even(score.mean, score.low, score.high):
         return f"{mean}{NBSP}% {score_reach(score)}"
@@ -105,7 +104,7 @@ def difference_interval(difference: Difference | UnpairedDifference | ScoreInter
 
 
 def difference_text(arm: ArmResult) -> str:
-    """Of an arm to the reference; empty without an interval."""
+    """Difference of an arm to the reference; empty without an interval."""
     return difference_interval(arm.difference) if arm.difference else ""
 
 
