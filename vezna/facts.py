@@ -13,7 +13,7 @@ from typing import Any
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "trl", "sentence-transformers", "unsloth", "datasets")
 MOST_HASHED_BYTES = 2 << 30
-"""Of weights that are hashed in memory, where no file of them is known."""
+"""Bytes of weights that are hashed in memory, where no file of them is known."""
 ALLOCATED, RESIDENT = "allocated on the device", "resident in the process, at its peak"
 
 
@@ -129,8 +129,8 @@ def _trains_together() -> bool:
 
 
 def _hash_of_files(name: str, revision: str | None) -> str:
-    """Of the weight files of a directory, or of the hub's cache, whose files are named by their SHA-256; empty without
-    any."""
+    """Hash of the weight files of a directory, or of the hub's cache, whose files are named by their SHA-256; empty
+    without any."""
     folder = Path(name) if name and Path(name).is_dir() else _snapshot(name, revision)
     files = [] if folder is None else sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     files = [file for file in files if file.name != "adapter_model.safetensors"]
@@ -154,8 +154,8 @@ def _digest(file: Path) -> str:
 
 
 def _hash_of_backbone(base: Any, added: set[str]) -> str:
-    """Of the weights without head and adapters, as they are now; empty for a model that is too large for it. `added`
-    are parts of the names of what PEFT added."""
+    """Hash of the weights without head and adapters, as they are now; empty for a model that is too large for it.
+    `added` are parts of the names of what PEFT added."""
     backbone = getattr(base, "base_model", base)
     weights = {}
     for name, tensor in backbone.state_dict().items():

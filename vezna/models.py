@@ -21,16 +21,12 @@ class Answer(BaseModel):
 
 
 class Failure(Answer):
-    """Why a run failed."""
-
     schema_name = "Failure"
     code: str
     message: str
 
 
 class Run(Answer):
-    """A run."""
-
     schema_name = "RunOut"
     id: int
     study_id: int | None
@@ -56,8 +52,6 @@ class Run(Answer):
 
 
 class RunInList(Answer):
-    """A run in a list."""
-
     schema_name = "RunBrief"
     id: int
     study_id: int | None
@@ -79,8 +73,6 @@ class RunPage(Answer):
 
 
 class Study(Answer):
-    """A study."""
-
     schema_name = "StudyOut"
     id: int
     name: str
@@ -93,8 +85,6 @@ class Study(Answer):
 
 
 class SubmittedStudy(Study):
-    """A study that was submitted."""
-
     schema_name = "SubmittedStudy"
     warning: str
     """Why it probably cannot decide, and what would; empty otherwise."""
@@ -147,8 +137,6 @@ class Condition(Answer):
 
 
 class StudyArm(Answer):
-    """An arm of a study."""
-
     schema_name = "StudyArmOut"
     title: str
     method: str
@@ -198,8 +186,6 @@ class StudyComparison(Answer):
 
 
 class Artifact(Answer):
-    """A file of a run."""
-
     schema_name = "ArtifactOut"
     id: int
     run_id: int

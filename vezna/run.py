@@ -45,7 +45,7 @@ class Run:
         self._process = os.getpid()
         self._broken = False
         self._earlier_seconds: float | None = None
-        """Of training, in processes before this one."""
+        """Seconds of training in processes before this one."""
         self._resumed_blindly = False
         self._training: dict[str, Any] | None = None
         """Time and memory, once the training has ended."""

@@ -28,7 +28,7 @@ log = logging.getLogger("vezna")
 DIRECTORY = "vezna-runs"
 Rows = Iterable[Any]
 _runs: WeakValueDictionary[Path, Run] = WeakValueDictionary()
-"""Of this process, by their files."""
+"""Runs of this process, by their files."""
 
 
 def track(

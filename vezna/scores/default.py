@@ -40,7 +40,7 @@ def default_of(trainer: Any) -> DefaultScore | None:
 
 
 def _refusal(name: str) -> str:
-    """Of a kind of trainer that has no default score."""
+    """Why a kind of trainer has no default score."""
     remedy = "Give item_scores=…, a function of the trainer that"
     if name in GENERATING:
         return (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 DIGITS = 32
-"""Of an item's name: 128 bits."""
+"""Hex digits of an item's name: 128 bits."""
 TOKENS = re.compile(
     r"(?!label_ids$).*_(ids|masks?)|(chosen|rejected)_labels|pixel_values|input_(features|values)|seq_lengths"
 )
@@ -120,8 +120,8 @@ def _by_dataset(rows: Any) -> Iterator[tuple[str, Any]]:
 
 
 def plain_rows(rows: Any) -> Iterator[Any]:
-    """Of a dataset of the `datasets` library without its tensors, which are slow to make; of a dataset of torch by its
-    indices."""
+    """Rows of a dataset of the `datasets` library without its tensors, which are slow to make; of a dataset of torch by
+    its indices."""
     if hasattr(rows, "with_format"):
         return iter(rows.with_format(None))
     if hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):

@@ -44,6 +44,6 @@ def _inputs(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Of globals and attributes, those in comprehensions and inner functions too."""
+    """Names of globals and attributes, those in comprehensions and inner functions too."""
     inner = (_names(one) for one in code.co_consts if isinstance(one, CodeType))
     return set(code.co_names).union(*inner)

@@ -31,11 +31,11 @@ class DefaultScore:
     metric: str
     """The `eval_…` that is reported for validation."""
     version: Callable[[Any], str]
-    """Of a trainer: what computes the score, with the settings that decide which tokens count."""
+    """What computes a trainer's score, with the settings that decide which tokens count."""
     items: Callable[[Any, Sequence[str] | None], Any]
-    """Of the rows of a test set and the columns that count: the items. Raises NoScores."""
+    """The items of a test set's rows and the columns that count. Raises NoScores."""
     scores: Callable[[Any, Any], list[float]]
-    """Of a trainer and the items: from 0 to 1, in their order. Raises NoScores."""
+    """A trainer's scores of the items, from 0 to 1, in their order. Raises NoScores."""
 
 
 @contextmanager

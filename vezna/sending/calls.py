@@ -60,8 +60,6 @@ class Watching(Generic[T]):
 
 @dataclass(frozen=True)
 class Download:
-    """A file."""
-
     template: str
     where: Mapping[str, object]
 
@@ -192,7 +190,6 @@ def watch_study(study_id: int) -> Watching[models.StudyProgress]:
 
 
 def artifact_content(artifact_id: int) -> Download:
-    """A file of a run."""
     return Download("/artifacts/{artifact_id}/content", {"artifact_id": artifact_id})
 
 

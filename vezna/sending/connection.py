@@ -43,7 +43,7 @@ class Server:
     """Which server, and as whom."""
 
     url: str
-    """Of its API."""
+    """Address of its API."""
     address: str
     """For people: without user name and password."""
     headers: Mapping[str, str]

@@ -14,11 +14,11 @@ from vezna.sending.buffer import Buffer, Closed, Record
 
 log = logging.getLogger("vezna")
 INTERVAL_SECONDS = 2.0
-"""Between batches."""
+"""Seconds between batches."""
 NEWS_SECONDS = 60.0
 """After which an empty batch says that the script goes on, and asks whether a person cancels the run."""
 MOST_RECORDS = 1000
-"""Of a batch; the server takes 2,000 steps and 100 evaluations."""
+"""Records of a batch; the server takes 2,000 steps and 100 evaluations."""
 MOST_EVALUATIONS = 100
 LONGEST_PAUSE = 60.0
 AGAIN = (408, 429, 500, 502, 503, 504)
@@ -56,7 +56,6 @@ class Sender:
         return self._client.server.address
 
     def start(self) -> None:
-        """Begin to send."""
         self._thread.start()
 
     def finish(self, seconds: float) -> bool:

@@ -21,7 +21,7 @@ class ExportedStudy:
 
     study_id: int
     url: str
-    """Of its experiment in the tracker, or the folder."""
+    """Address of its experiment in the tracker, or the folder."""
 
 
 def export_study(

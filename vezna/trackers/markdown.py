@@ -6,7 +6,7 @@ from typing import Any
 from vezna.trackers.study import Point, TrackedStudy
 
 COSTS = ("seeds", "trainable_parameters", "peak_bytes", "train_seconds", "wall_seconds")
-"""Of an arm, beside its score and its difference from the reference."""
+"""Costs of an arm, beside its score and its difference from the reference."""
 
 
 def verdict_text(study: TrackedStudy) -> str:

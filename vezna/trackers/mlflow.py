@@ -28,7 +28,7 @@ BATCH = 1000
 LIMITS = {"tag": 5000, "parameter": 6000, "name": 250}
 """Characters that MLflow takes."""
 STEP_BATCH = BATCH - 1
-"""Of a request with a tag, which counts too."""
+"""Steps of a request with a tag, which counts too."""
 PARENT = "study"
 """Tag `vezna.run` of the study's own run."""
 PROGRESS = "vezna.steps"
@@ -131,7 +131,7 @@ class MlflowExperiment:
 
     @property
     def url(self) -> str:
-        """Of the list of its runs: the page of an experiment shows traces of agents first since MLflow 3."""
+        """Address of the list of its runs: the page of an experiment shows traces of agents first since MLflow 3."""
         return f"{self._server.address}/#/experiments/{self._id}/runs"
 
     def has_outcome(self, run: TrackedRun) -> bool:

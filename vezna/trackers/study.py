@@ -18,7 +18,7 @@ STATED = (
     "method", "seed", "base_model", "base_model_hash", "dataset", "learning_rate", "device", "precision", "metric",
     "metric_version", "memory_measure",
 )  # fmt: skip
-"""Of a run that is trained elsewhere, beside its settings."""
+"""Facts of a run that is trained elsewhere, beside its settings."""
 BLOCKWISE = ("sequence-classification", "token-classification", "causal-lm", "preference")
 USED_BY = {
     "beta": ("preference",),
@@ -38,8 +38,6 @@ MEMORY = ("peak_bytes", "train_peak_bytes", "weights_bytes", "gradients_bytes", 
 
 @dataclass(frozen=True)
 class Point:
-    """A measured value."""
-
     name: str
     """`test/accuracy`, `seconds/wall`."""
     value: float

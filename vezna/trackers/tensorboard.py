@@ -50,8 +50,6 @@ def read(folder: str, names: Sequence[str]) -> list[RecordedRun]:
 
 
 class EventFolder:
-    """A folder of event files."""
-
     def __init__(self, folder: Path) -> None:
         try:
             self.events = import_module("tensorboardX.proto.event_pb2")
@@ -62,7 +60,6 @@ class EventFolder:
         self.folder = folder
 
     def open(self, study: TrackedStudy) -> "EventExperiment":
-        """The folder of a study."""
         with self.named():
             names = [_file_name(study.name, study.suffix + end) for end in ("", f" {study.created_at}")]
             for place in (self.folder / name for name in names):
@@ -91,8 +88,6 @@ class EventFolder:
 
 
 class EventExperiment:
-    """A study in a folder."""
-
     def __init__(self, tracker: EventFolder, folder: Path) -> None:
         self._tracker, self._folder = tracker, folder
         self._summary = tracker.summary

@@ -7,7 +7,7 @@ from vezna.sending.connection import Request
 from vezna.trackers.study import Point, TrackedRun
 
 PREFIXES = {"adapted": "validation/", "base": "base/validation/"}
-"""Of the names of their points, `validation/loss`, `validation/accuracy`, by what is evaluated."""
+"""Prefixes of the names of validation points, `validation/loss`, `validation/accuracy`, by what is evaluated."""
 
 
 def with_validation(client: Client, run: TrackedRun) -> TrackedRun:

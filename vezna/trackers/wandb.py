@@ -54,7 +54,6 @@ class WandbProject:
         self.folder = Path(os.environ.get("WANDB_DIR") or ".").resolve()
 
     def open(self, study: TrackedStudy) -> "WandbExperiment":
-        """The group of a study."""
         return WandbExperiment(self, study)
 
     @contextmanager

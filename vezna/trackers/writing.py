@@ -55,8 +55,8 @@ class Outcome:
         return self._every_nth(points, after)
 
     def _every_nth(self, points: list[Point], after: int) -> list[Point]:
-        """Of steps after one that was exported, those that are at least n apart; so they stay, if the server sends
-        fewer than there are."""
+        """The steps after an exported one that are at least n apart; so they stay, if the server sends fewer than there
+        are."""
         last = points[-1].step if points else 0
         every = -(-max(self.run.total_steps or 0, last) // STEPS)
         chosen, following = set[int](), after + every if after else 0

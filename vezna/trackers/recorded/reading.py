@@ -74,8 +74,8 @@ class _Checked:
 
 
 def selected(source: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Of the names of the runs there those that match one of some patterns, or all: a tracker reads no other run, which
-    may be broken. Raises NotImported if there is none."""
+    """The names of runs that match one of some patterns, or all: a tracker reads no other run, which may be broken.
+    Raises NotImported if there is none."""
     chosen = [run for run in there if not names or any(fnmatchcase(run, name) for name in names)]
     if not chosen:
         first = ", ".join(there[:10]) or "none"

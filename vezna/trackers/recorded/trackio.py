@@ -39,7 +39,6 @@ def read(project: str, names: Sequence[str] = ()) -> list[RecordedRun]:
 
 
 def _directory() -> Path:
-    """Where Trackio keeps its projects."""
     if folder := os.environ.get("TRACKIO_DIR"):
         return Path(folder)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -24,10 +24,10 @@ RUN_ID, RUN_PROJECT, RUN_CONFIG, RUN_NAME, RUN_START, SECONDS = 1, 3, 4, 8, 17, 
 UPDATE, REMOVE = 1, 2
 """Items of a ConfigRecord and a SummaryRecord; UPDATE of a HistoryRecord too."""
 KEY, NESTED_KEY, JSON = 1, 2, 16
-"""Of such an item."""
+"""Fields of such an item."""
 EXIT_CODE, NOT_COMPLETE = 1, 3
 LARGEST = 2**53
-"""Of a step and of seconds: all whole numbers below are floats."""
+"""Largest step and number of seconds: floats hold all whole numbers below."""
 KEPT = {name for names in CURVES.values() for name in names}
 UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 """What a value raises that W&B does not write: no number, one too large for a float, JSON that is nested too deep."""
@@ -47,7 +47,7 @@ class _Log:
     series: dict[str, dict[int, Point]] = field(default_factory=dict)
     """By metric and step."""
     step: int = 0
-    """Of the last row of the history, and its time."""
+    """Step of the last row of the history, and its time."""
     seconds: float = 0.0
     status: str = ""
     """`finished`, `failed`, or nothing without an end."""
@@ -122,7 +122,6 @@ def _add(log: _Log, kind: int, content: bytes) -> None:
 
 
 def _add_row(log: _Log, row: Mapping[str, Any]) -> None:
-    """Add a row of the history."""
     log.step = int(_position(row, "_step", log.step + 1))
     log.seconds = _position(row, "_runtime", log.seconds)
     for metric, value in row.items():
