@@ -22,7 +22,7 @@ AT_ONCE = 4
 MOST_SECONDS = 3600.0
 """For all answers."""
 MOST_CHARACTERS = 64 << 20
-"""Of all answers together."""
+"""Characters of all answers together."""
 REPORT_SECONDS = 2.0
 PAUSES = (1.0, 5.0)
 """Seconds before a request is sent again."""
@@ -135,7 +135,6 @@ class Answers:
                     raise
 
     def too_slow(self, done: int, minutes: int) -> VeznaError:
-        """Why the time was too short."""
         return Unavailable(
             _(
                 "The server answered %(done)s of %(all)s items within %(minutes)s minutes, the most time of a check. "

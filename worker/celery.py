@@ -184,7 +184,6 @@ def end_children(**_: Any) -> None:
 
 
 def _trains() -> bool:
-    """Whether this node executes runs."""
     return _consumes(TRAIN_QUEUE)
 
 

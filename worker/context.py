@@ -63,7 +63,6 @@ class Context:
 
 
 def process_context() -> Context:
-    """The context of this process."""
     return _of_process(os.getpid())
 
 

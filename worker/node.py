@@ -26,5 +26,5 @@ class Node:
 
 
 def nodes() -> list[Node]:
-    """Of the active features."""
+    """What the active features add to a worker."""
     return [module.NODE for module in feature.modules("node", package="worker")]

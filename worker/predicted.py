@@ -13,7 +13,7 @@ from app.domain.messages import _
 
 COLUMNS = ("item", "prompt", "completion", "messages", "tools", "prediction", "base_prediction", "cut")
 ROWS_AT_ONCE = 256
-"""Of the predictions file."""
+"""Rows of the predictions file that are read at once."""
 Item = dict[str, Any]
 """A row of the predictions file."""
 

@@ -24,7 +24,6 @@ log = structlog.get_logger()
 STALL_SECONDS = 900.0
 """The worker ends a process that sends nothing for this long."""
 PROGRESS_SECONDS = 1.0
-"""Seconds between progress reports."""
 SEND_SECONDS = 60.0
 ReportProgress = Callable[[float, int], bool]
 """Takes the share of the work that is done and the number of rows read; returns False to stop the work."""
@@ -42,7 +41,7 @@ class WorkQueue:
     """Runs work in order, in its own thread."""
 
     name: str
-    """Of its processes, in messages."""
+    """Name of its processes in messages."""
     command: tuple[str, ...]
     environment: Mapping[str, str]
 

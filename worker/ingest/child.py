@@ -57,7 +57,7 @@ class FetchRequest(SourceRequest):
     folder: Path
     """The folder for its files."""
     hub: HubAccess | None = Field(default=None, repr=False)
-    """Of the upload's owner."""
+    """Hub access of the upload's owner."""
 
 
 class ReadRequest(_Request):

@@ -8,8 +8,6 @@ from worker.children.work import WorkQueue
 
 
 class IngestQueue(WorkQueue):
-    """Reads users' files."""
-
     name = "ingest"
     command = (sys.executable, "-P", "-m", "worker.ingest.child")
     environment: Mapping[str, str] = {

@@ -45,8 +45,6 @@ the dataset than in its source, and a mixture with IOB1 has such tags at most en
 
 
 class Prepared(NamedTuple):
-    """The outcome."""
-
     facts: DatasetFacts | None
     """None where a finding blocks; then no file is written."""
     findings: list[Finding]
@@ -159,8 +157,6 @@ class _Reason:
 
 
 class _UnusableRows:
-    """Counts unusable rows by reason."""
-
     def __init__(self, files: Sequence[str]) -> None:
         self._files = files
         self._reasons: dict[tuple[FindingCode, str], _Reason] = {}

@@ -26,8 +26,6 @@ _COLUMNS: dict[Format, tuple[str, ...]] = {
 
 
 class Unread(NamedTuple):
-    """Something that is not read."""
-
     field: str
     """The field, or the column."""
     changes_meaning: bool

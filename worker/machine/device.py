@@ -135,7 +135,6 @@ def _probe(command: Sequence[str]) -> Probe:
 
 
 def capabilities(kind: Literal["cpu", "cuda"] = "cpu") -> list[Capability]:
-    """The optional capabilities of this machine."""
     others: list[Capability] = []
     if kind == "cuda":
         others.append("gpu")

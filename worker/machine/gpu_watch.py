@@ -17,7 +17,6 @@ class GpuWatch:
         self._cards = tuple(cards)
         self._lost: set[str] = set()
         self.latest: tuple[VisibleGpu, ...] = tuple(VisibleGpu(uuid=card.uuid) for card in cards)
-        """The GPUs at the latest inspection."""
 
     @property
     def all_lost(self) -> bool:

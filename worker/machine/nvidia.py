@@ -17,7 +17,7 @@ _abandoned: list[subprocess.Popen[str]] = []
 
 
 class Memory(NamedTuple):
-    """Of one GPU, in bytes."""
+    """Bytes of one GPU."""
 
     used: int
     free: int

@@ -11,7 +11,7 @@ from app.domain.tasks import MetricName
 
 MRR_DEPTH = 10
 K1, B = 1.2, 0.75
-"""Of BM25, as Lucene has them."""
+"""Parameters of BM25, as Lucene has them."""
 WORD = r"(?u)\b\w+\b"
 """Matches single letters too, unlike scikit-learn's default pattern."""
 

@@ -74,7 +74,6 @@ def shape_of(processor: Any) -> Shape:
 
 
 def shape_in(config: PreTrainedConfig) -> Shape:
-    """The shape that a configuration names."""
     height, width = _pair(config.image_size)
     return getattr(config, "num_channels", 3), height, width
 

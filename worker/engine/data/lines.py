@@ -108,8 +108,6 @@ class Line:
 
 
 class LineWriter:
-    """Tokenizes rows."""
-
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

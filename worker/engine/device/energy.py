@@ -19,8 +19,6 @@ MILLIJOULE = 1e-3
 
 
 class EnergyMeter:
-    """The energy counter of one device."""
-
     def __init__(self, device: torch.device, nvml: Any = pynvml) -> None:
         """`nvml`: the module, or a fake in tests; None if it is not installed."""
         self._device = device

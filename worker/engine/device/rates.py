@@ -15,7 +15,7 @@ _WIDTHS = {"cpu": (64, 256, 1024), "cuda": (256, 1024, 4096)}
 _LARGE = {"cpu": 1024, "cuda": 4096}
 _TOKENS = 512
 _NUMBERS = {"cpu": 2**21, "cuda": 2**23}
-"""Of the tensors that are added: more than a processor's cache of its own holds."""
+"""Numbers in the tensors that are added: more than a processor's own cache holds."""
 _TINY = BertConfig(
     vocab_size=16,
     hidden_size=32,

@@ -91,13 +91,13 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
 
 
 def _train_work(steps: "_Steps", batches: Shapes, of_first: Work) -> Work:
-    """Of the whole training on one of its devices; `of_first` is that of the passes of `trained`'s first batch."""
+    """Work of the whole training on one of its devices; `of_first` is that of the passes of `trained`'s first batch."""
     epoch = steps.work_of(batches, of_first)
     return epoch * (batches.epochs / steps.request.training.devices) + steps.of_update * batches.steps
 
 
 def _reference_work(request: EstimateRequest, batches: Shapes) -> Work:
-    """Of the base model's pass over pairs, without a method, on one of its devices."""
+    """Work of the base model's pass over pairs, without a method, on one of its devices."""
     plain = request.model_copy(update={"method": FullSpec()})
     steps, batch, task = fake_steps(unloaded(plain), plain), batches.evaluated, request.task
     sides = sides_of(batch, task)
@@ -124,7 +124,7 @@ class _Steps:
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
     of_update: Work = Work()  # noqa: RUF009 immutable
-    """Of the optimizer, in the last step."""
+    """Work of the optimizer, in the last step."""
 
     def step(self, real: Batch, first: bool = False) -> tuple[Ledger, Work]:
         """An optimizer step over a batch: its ledger and the work of its passes, without that of the optimizer.
@@ -171,7 +171,6 @@ class _Steps:
             return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
 
     def saved_bytes(self) -> int:
-        """Bytes of the saved weights."""
         # Of the spec with its initialization: the adapter saved for PiSSA is wider than the trained one.
         method = self.request.method
         with self._computing():

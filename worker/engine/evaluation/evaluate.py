@@ -64,7 +64,6 @@ class Evaluator:
     log: Callable[[str], None]
     """Write a line to the run's log."""
     collate: Callable[[Any, Sequence[int], int], Batch]
-    """The task's."""
     max_new_tokens: int = 64
     exact: Callable[[bool], None] = lambda _enabled: None
     """Switches the measurement of memory on and off (`MemoryMeter.exact`): it slows down what it measures."""

@@ -63,7 +63,6 @@ class GeneralText:
         return self._task.evaluate(model, self.examples, evaluator, generate=False).loss
 
     def forgetting(self, base_loss: float, adapted_loss: float) -> Forgetting:
-        """The result to report."""
         tokens = self.examples.units(range(len(self.examples)))
         return Forgetting(dataset=self._name, tokens=tokens, base_loss=base_loss, adapted_loss=adapted_loss)
 

@@ -77,7 +77,6 @@ def values(config: Any, place: Placed, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gemma(config: Any) -> bool:
-    """The model is a Gemma."""
     return str(config.model_type).startswith("gemma")
 
 

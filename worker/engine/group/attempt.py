@@ -46,8 +46,6 @@ class Together:
 
 
 class GroupedAttempt(Attempt):
-    """One attempt of a group."""
-
     def __init__(self, job: TrainJob, sink: ProgressSink, member: Member, together: Together) -> None:
         super().__init__(job, sink)
         self._together = together
@@ -134,5 +132,4 @@ class _NoLedgers(Ledgers):
     """A joint pass has several owners."""
 
     def following(self, *arguments: Any) -> Any:
-        """Record nothing."""
         return nullcontext()

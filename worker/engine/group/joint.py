@@ -76,8 +76,6 @@ class Layout:
 
 
 class JointDropout(nn.Dropout):
-    """Dropout by member."""
-
     layout: Layout
     own: type[nn.Dropout]
     """The class of this module in a member's own model."""

@@ -47,8 +47,6 @@ class Pass(NamedTuple):
 
 
 class Member:
-    """One training of a group."""
-
     def __init__(self, group: "Group", work: Callable[["Member"], None]) -> None:
         self.wanted: Pass | None = None
         self.ended = False

@@ -30,8 +30,6 @@ class Cancelled(Exception):
 
 
 class Answering:
-    """One request."""
-
     def __init__(self, models: Models, work: WorkRequest, emit: Emit, cancelled: Callable[[], bool]) -> None:
         self._models, self._work, self._send, self._cancelled = models, work, emit, cancelled
         self._request, self._sent_at = work.request, time.monotonic()

@@ -25,8 +25,6 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
 class Token(NamedTuple):
-    """A generated token."""
-
     id: int
     text: str
     logprob: float

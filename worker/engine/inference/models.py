@@ -52,7 +52,7 @@ class Held:
     job: ModelJob
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    """Of a model that reads images, its image processor."""
+    """For a model that reads images its image processor."""
     bytes: int
     base: BaseKey | None
     """The base model whose tensors it shares."""
@@ -69,7 +69,6 @@ class Models:
 
     @property
     def keys(self) -> list[str]:
-        """Keys of the loaded models."""
         return sorted(self._held)
 
     @property

@@ -23,8 +23,6 @@ Tokens = NDArray[np.int32]
 
 
 class Encoder:
-    """Encodes inputs for one model."""
-
     def __init__(self, held: Held, new_tokens: int, *, whole_context: bool = False, tools: str | None = None) -> None:
         """`new_tokens`: room for the answer of a language model. `whole_context`: as many tokens as the model has
         positions, and not only those that the run was evaluated with. `tools`: of conversations, as JSON."""

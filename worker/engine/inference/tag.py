@@ -30,8 +30,8 @@ class Sentence(NamedTuple):
 
 
 def sentences(inputs: Sequence[Input], between: Callable[[], None]) -> list[Sentence]:
-    """Of each input; `between` may raise before each. A conversation has no words. Raises Invalid for more words than
-    an input or a request may have."""
+    """The sentences of each input; `between` may raise before each. A conversation has no words. Raises Invalid for
+    more words than an input or a request may have."""
     split, total = [], 0
     for index, given in enumerate(inputs):
         between()

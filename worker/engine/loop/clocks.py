@@ -74,7 +74,7 @@ class Stopwatch:
         self._apart: dict[ClockName, float] = {}
         """Seconds of the training clocks in the steps whose memory is recorded."""
         self._waiting = 0.0
-        """Of the training clocks, seconds without a processor."""
+        """Seconds of the training clocks without a processor."""
         self._waited_before: float | None = None
         """What `_waited` was when these clocks began to run; None while none of them does."""
         self._settled: Any = None
@@ -113,7 +113,7 @@ class Stopwatch:
 
     @property
     def waiting(self) -> float:
-        """Of the seconds of training that are not booked apart: those without a processor."""
+        """Seconds of training without a processor, of those that are not booked apart."""
         return self._waiting + (0.0 if self._waited_before is None else self._waited() - self._waited_before)
 
     def lap(self) -> Lap:

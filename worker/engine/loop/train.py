@@ -58,7 +58,6 @@ class Loop:
 
     task: Task
     metric: MetricName
-    """The primary metric."""
     arguments: TrainingArguments
     bf16: bool
     """Compute in bfloat16."""
@@ -90,14 +89,12 @@ class Loop:
     order_hash: str = ""
     """`DataSeen.order`."""
     resume: Checkpoint | None = None
-    """The checkpoint to resume from."""
     team: Team = field(default_factory=Team)
     blocks: Sequence[str] = ()
     """The model's transformer blocks, by which it is sharded."""
 
     @property
     def order(self) -> Order:
-        """The batches of every step."""
         return Order(self.train, self.arguments)
 
     @property
@@ -250,7 +247,6 @@ class Loop:
         return ledgers.following(model, optimizer, lambda: _MOMENTS.get(clocks.running, "data"), step, size)
 
     def _evaluates(self, step: int) -> bool:
-        """Whether an evaluation follows a step."""
         every = self.arguments.eval_steps if self.arguments.eval_strategy == "steps" else self.steps_per_epoch
         return step == self.total_steps or step % (every or self.steps_per_epoch) == 0
 
@@ -282,6 +278,6 @@ _MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward
 
 
 def dropout_seed(seed: int, rank: int) -> int:
-    """Of a rank's own random numbers. By a hash: with `seed + rank`, rank 1 of one run would draw what rank 0 of the
-    next seed draws."""
+    """Seed of a rank's own random numbers, by a hash: with `seed + rank`, rank 1 of one run would draw what rank 0 of
+    the next seed draws."""
     return int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:8])

@@ -242,7 +242,6 @@ class Ledgers:
 
     @property
     def taken(self) -> list[Ledger]:
-        """The recorded ledgers, in order."""
         return [ledger for ledger in (self.first, self.steady) if ledger is not None]
 
     @contextmanager

@@ -11,7 +11,6 @@ from app.domain.runs.spec import RunSpec
 
 
 def trained(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The trainable parameters, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 

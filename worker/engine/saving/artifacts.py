@@ -53,7 +53,6 @@ def collect(output: Path) -> list[ArtifactFile]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -46,7 +46,6 @@ class BestCheckpoint:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The best evaluation so far."""
         return self._best
 
     def resume(self, best: Evaluation | None, since_best: int, write: Callable[[Path], object] | None) -> None:

@@ -14,7 +14,7 @@ COMMAND = (sys.executable, "-P", "-m", "worker.features.elsewhere.child")
 LONGEST_PAUSE = 600.0
 """Seconds between live exports for which a process is kept; after a longer one, its memory is worth more."""
 MOST_EXPORTS = 200
-"""Of a process, in case the tracker's client keeps something of each."""
+"""Exports of a process, in case the tracker's client keeps something of each."""
 
 
 class ExportProcess:
@@ -26,7 +26,7 @@ class ExportProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, if it waits for a request."""
+        """Id of the process, if it waits for a request."""
         return self._child.pid if self._child is not None and self._child.waiting else None
 
     def ask(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from worker.context import Context
 
 MOST_TOKENS = 1024
-"""Of a reply: a model that reasons apart from its answer needs room for that."""
+"""Tokens of a reply: a model that reasons apart from its answer needs room for that."""
 MOST_SECONDS = 4 * 3600.0
 FIRST = 10
 """Replies of a judgement without a single score among them end it."""
@@ -38,7 +38,7 @@ SHOWN = 10
 """Replies without a score that the result names."""
 MOST_SAID = 200
 MOST_BYTES = 64 << 20
-"""Of all answers, and of all questions: they stay in memory until the judgement has ended."""
+"""Bytes of all answers, and of all questions: they stay in memory until the judgement has ended."""
 
 Reply = tuple[int | None, str]
 """A score, or None and what was said."""
@@ -68,8 +68,6 @@ class _Replies(Answers):
 
 
 class _Judgement:
-    """One judgement in progress."""
-
     def __init__(self, context: "Context", claim: JudgementClaim) -> None:
         self._context, self._claim = context, claim
         self._replies: dict[str, Reply] = {}

@@ -15,7 +15,7 @@ from app.domain.errors import VeznaError
 from app.domain.messages import Message, _
 
 HTTPError: Any = errors.HTTPError  # type: ignore[attr-defined]
-"""Of its HTTP client: whatever goes wrong on the way."""
+"""Errors of its HTTP client: whatever goes wrong on the way."""
 COMMITTED = 0.95
 """Share of the work that is done when all files are uploaded."""
 OF_THE_HUB = ".gitattributes"
@@ -121,7 +121,6 @@ def _explained(error: Exception, repository: str, *, own: bool) -> Message:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and its causes."""
     found = [error]
     while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
         found.append(cause)

@@ -5,6 +5,4 @@ from worker.children.work import WorkQueue
 
 
 class ParityQueue(WorkQueue):
-    """Runs parity checks."""
-
     name = "parity"

@@ -16,7 +16,6 @@ UNEVEN, VERY_UNEVEN = 0.6, 0.75
 
 
 def judge_pairs(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """The findings of preference pairs."""
     if gathered.longer is None:
         return
     guessed = np.flatnonzero((splits >= 0) & gathered.guessed)

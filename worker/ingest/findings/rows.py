@@ -43,7 +43,6 @@ def judged(
     places: Sequence[int] | Places = (),
     details: Details = NO_DETAILS,
 ) -> Judged:
-    """A finding about some rows."""
     finding = Finding(code=code, severity=severity, count=count, details=details)
     return Judged(finding, [int(place) for place in places[:MOST_EXAMPLES]])
 
@@ -112,7 +111,6 @@ def _shared_groups(gathered: Gathered, groups: Hashes, splits: Codes) -> Iterato
 
 
 def _repeats(same: NDArray[np.uint64], splits: Codes, repeated: Places) -> Iterator[Judged]:
-    """Duplicates within a split."""
     order = repeated[np.lexsort((splits[repeated], same[repeated]))]
     again = (same[order][1:] == same[order][:-1]) & (splits[order][1:] == splits[order][:-1])
     if not again.any():

@@ -8,7 +8,7 @@ from worker.ingest.readers.batches import Value
 from worker.ingest.rows.words import Broken, words_of
 
 SHOWN_TAGS = 12
-"""Of an example row."""
+"""Tags of an example row that are shown."""
 
 
 class TagScheme:

@@ -25,7 +25,6 @@ class Unreadable(VeznaError):
 
 
 def internal_error(error: Exception) -> Message:
-    """The message for an unexpected error."""
     why = f"{type(error).__name__}: {error}"
     return _("The data could not be read because of an internal error (%(why)s). Report this bug in Vezna.", why=why)
 
@@ -34,7 +33,7 @@ class RepeatedKey(NamedTuple):
     """A key that an object of JSON names more than once; its last value is kept."""
 
     place: int
-    """Of the row in its batch."""
+    """Place of the row in its batch."""
     column: str
     key: str
 
@@ -57,8 +56,6 @@ class LocalPart(NamedTuple):
 
 @dataclass
 class Opened:
-    """An opened file and its properties."""
-
     kind: FileKind
     batches: Iterator[Batch]
     encoding: str = ""

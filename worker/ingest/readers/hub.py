@@ -32,8 +32,6 @@ _SIGN_SECONDS = 5.0
 
 
 class Fetched(NamedTuple):
-    """A downloaded dataset."""
-
     commit: str
     splits: dict[str, Path]
     """The file of each split."""

@@ -27,8 +27,6 @@ from worker.ingest.readers.text import CHUNK, encoding_of, reading
 
 
 class _Row(NamedTuple):
-    """A parsed object."""
-
     fields: dict[str, Any]
     bytes: int
     repeated: set[tuple[str, str]]
@@ -241,7 +239,6 @@ class _Gathered:
             yield from self.rest()
 
     def rest(self) -> Iterator[Batch]:
-        """The last batch."""
         if self._rows:
             names = dict.fromkeys(name for row in self._rows for name in row)
             columns = {name: [row.get(name) for row in self._rows] for name in names}

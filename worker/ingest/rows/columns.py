@@ -24,8 +24,6 @@ _KINDS: dict[type, ColumnKind] = {
 
 
 class ColumnScan:
-    """Collects a column's values."""
-
     def __init__(self, name: str) -> None:
         self.name = name
         self._kinds: set[ColumnKind] = set()
@@ -58,7 +56,6 @@ class ColumnScan:
 
     @property
     def column(self) -> Column:
-        """The statistics so far."""
         counts = self._values or Counter()
         if any("\0" in value for value in counts):
             counts = Counter()  # PostgreSQL stores no NUL
@@ -93,7 +90,6 @@ class ColumnScan:
 
 
 def shown(value: Value) -> str:
-    """A value as a text."""
     match value:
         case str():
             return value
@@ -112,7 +108,6 @@ def shown(value: Value) -> str:
 
 
 def not_finite(value: Value) -> bool:
-    """Whether it is NaN or infinite."""
     return isinstance(value, float) and not math.isfinite(value)
 
 

@@ -146,7 +146,6 @@ class Gathered:
 
     @property
     def form(self) -> Format:
-        """The format of the rows."""
         return self._form
 
     @property

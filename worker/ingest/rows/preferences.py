@@ -14,8 +14,6 @@ _PART_OF_WORD = re.compile(r"\w+\Z")
 
 
 class TextPair(NamedTuple):
-    """A prompt and its answers."""
-
     prompt: str
     chosen: str
     rejected: str

@@ -32,12 +32,10 @@ class Draft(NamedTuple):
     guessed: bool = False
     """Where the prompt of a preference pair ends is a guess."""
     difference_hash: int | None = None
-    """Of an image (`worker.ingest.images.images`)."""
+    """Difference hash of an image (`worker.ingest.images.images`)."""
 
 
 class Unusable(NamedTuple):
-    """Why a row is unusable."""
-
     code: FindingCode
     column: str
     excerpt: str

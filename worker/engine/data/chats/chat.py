@@ -40,16 +40,12 @@ _END = 40
 
 
 class Piece(NamedTuple):
-    """A part of a row's text."""
-
     text: str
     learnt: bool | None
     """Whether it is in the loss; None for context, which is where prompts are learnt too."""
 
 
 class ChatTemplate:
-    """Renders conversations."""
-
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `RunFailed(bad_configuration)` if the tokenizer has no template."""
         self._template, self._with_tools = _template_of(tokenizer, None), _template_of(tokenizer, [{}])

@@ -29,13 +29,11 @@ class RenderError(Exception):
 
 
 class Rendered(NamedTuple):
-    """A rendered conversation."""
-
     text: str
     turns: list[tuple[int, int]]
     """Start and end of each turn that the template marks."""
     lengths: list[int | None]
-    """Of each beginning the length of its text; None if the conversation's text does not begin with it."""
+    """Length of each beginning's text; None if the conversation's text does not begin with it."""
 
 
 class _Renderer:

@@ -22,7 +22,6 @@ MAX_CHARACTERS = 2**24
 
 
 def main() -> None:
-    """Answer the requests on stdin."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MAX_BYTES if hard == resource.RLIM_INFINITY else min(MAX_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -143,7 +143,6 @@ def _findings(rows: Sequence[Row], tokenized: Sequence[TokenizedRow]) -> list[Fi
 
 
 def _told(row: Row) -> str:
-    """A row of texts, for people."""
     match row:
         case ChatRow() | PreferenceChatRow():
             return " ".join(map(said, row.messages))

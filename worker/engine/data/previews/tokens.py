@@ -15,8 +15,6 @@ from worker.engine.tasks import preference, seq2seq_lm, sequence_classification,
 
 
 class TokenizedRow(NamedTuple):
-    """One tokenized row."""
-
     ids: list[int]
     """The tokens after truncation to `max_length`."""
     targets: list[bool]

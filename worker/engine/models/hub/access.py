@@ -19,7 +19,7 @@ from worker.engine.models.hub.errors import Refused, Unreachable
 
 Found = TypeVar("Found")
 _access: HubAccess | None = None
-"""Of the request that this process answers. A process answers one at a time, perhaps in several threads."""
+"""Access for the request that this process answers. A process answers one at a time, perhaps in several threads."""
 
 
 class Place(NamedTuple):

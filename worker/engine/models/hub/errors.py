@@ -143,7 +143,6 @@ def _unreachable(text: Message) -> Unreachable:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception and its causes."""
     causes: list[BaseException] = []
     while error is not None and error not in causes:
         causes.append(error)

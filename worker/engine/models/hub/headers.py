@@ -12,7 +12,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 
 MOST_BYTES = 100_000_000
-"""Of a header; safetensors accepts no more."""
+"""Bytes of a header; safetensors accepts no more."""
 _FIRST = 100_000
 """Bytes that are read at once: nearly every header is shorter."""
 _AT_ONCE = 8
@@ -42,8 +42,6 @@ class _Invalid(Exception):
 
 
 def on_disk(path: Path) -> WeightFile:
-    """A file of this machine."""
-
     def read(start: int, length: int) -> bytes:
         with path.open("rb") as file:
             file.seek(start)
@@ -75,7 +73,6 @@ def check_headers(files: Iterable[WeightFile]) -> None:
 
 
 def _tensors(file: WeightFile) -> list[str]:
-    """The names of a file's tensors."""
     try:
         return _checked(file)
     except (_Invalid, ValueError, RecursionError) as error:

@@ -163,12 +163,12 @@ class ChatRequest(_Request):
 
     @property
     def names(self) -> list[str]:
-        """Of these tools."""
+        """Names of these tools."""
         return [tool["function"]["name"] for tool in json.loads(self.offered or "[]")]
 
     @property
     def new_tokens(self) -> int:
-        """Of the answer."""
+        """Tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_NEW_TOKENS["chat"]
 
 
@@ -186,5 +186,5 @@ class CompletionRequest(_Request):
 
     @property
     def new_tokens(self) -> int:
-        """Of the answer."""
+        """Tokens of the answer."""
         return self.max_tokens or DEFAULT_NEW_TOKENS["completion"]
