@@ -58,7 +58,7 @@ INSPECTION_SECONDS = 180.0
 BASELINE_SECONDS = 300.0
 """After the last run; each baseline has a deadline of its own, too (`worker.estimation.host`)."""
 MOST_CONNECTIONS = 2500
-"""Of a web server: a thousand event streams, and the readers. One more is answered 503."""
+"""A thousand event streams, and the readers. One more connection is answered 503."""
 GRACE_SECONDS = 3
 """Time that a stopping web server waits for open responses; event streams would never end."""
 
@@ -124,7 +124,6 @@ def await_baselines(client: Client, study_id: int, still_alive: Callable[[], Non
 
 
 def _unfinished_baselines(client: Client, study_id: int) -> str:
-    """Their titles."""
     baselines = client.get(f"/studies/{study_id}/comparison")["baselines"]
     return ", ".join(known["title"] for known in baselines if known["status"] == "working")
 

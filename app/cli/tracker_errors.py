@@ -56,7 +56,6 @@ NOT_IMPORTED = (
 
 
 def tracker_error(error: TrackerError) -> VeznaError:
-    """The error of the domain."""
     if isinstance(error, WrongTracker) and error.credentials:
         return Invalid(
             _(

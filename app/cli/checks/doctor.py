@@ -29,7 +29,6 @@ def doctor(as_json: Json = False) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, as it is made."""
     yield machine.python()
     yield from machine.libraries()
     try:

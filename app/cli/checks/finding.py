@@ -28,8 +28,6 @@ CHECKS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found."""
-
     check: str
     state: State
     message: str

@@ -38,8 +38,6 @@ class _Card(BaseModel):
 
 
 class _Probe(BaseModel):
-    """What it prints."""
-
     cards: list[_Card]
     problem: str
 

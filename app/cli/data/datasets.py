@@ -20,7 +20,7 @@ from app.words.i18n import gettext as _
 from app.words.i18n import stored
 
 WAIT_SECONDS = 20
-"""Of one request; it is repeated until the worker is done."""
+"""Seconds of one request, which is repeated until the worker is done."""
 DEFAULT_LENGTH: int = TrainingArguments.model_fields["max_length"].default
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 Delimiter = Literal["comma", "semicolon", "tab", "bar"]
@@ -159,7 +159,6 @@ def delete(
 
 
 def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dict[str, Any]:
-    """Upload files with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         upload: dict[str, Any] = client.upload(

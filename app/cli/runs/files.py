@@ -49,7 +49,6 @@ def report(
 
 
 def _fetch(url: str, path: str, output: Path | None, name: str, *, force: bool) -> None:
-    """Download a file from the server."""
     client = Client(url)
     if output == Path("-"):
         client.download(path, sys.stdout.buffer)

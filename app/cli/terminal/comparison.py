@@ -118,7 +118,6 @@ def _search(comparison: dict[str, Any]) -> Iterator[str]:
 
 
 def summary(comparison: dict[str, Any]) -> list[str]:
-    """The answer to quote."""
     return [comparison["summary"]]
 
 

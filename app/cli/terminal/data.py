@@ -71,7 +71,6 @@ def seen(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def table(versions: list[dict[str, Any]]) -> Table:
-    """One row per version."""
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in (_("Dataset"), _("State"), _("Format")):
         drawn.add_column(head)
