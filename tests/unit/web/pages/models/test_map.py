@@ -112,18 +112,6 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
     assert all(half < whole for half, whole in zip(peaks["true"], peaks["false"], strict=True))
 
 
-@pytest.mark.slow
-def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small: TestClient) -> None:
-    assert "in float32" in settled(small, device="T4")
-    text = settled(small, device="T4", bf16="true")
-    assert "Memory map on T4, 16.0 GiB, in bfloat16" in text
-    assert "T4 has no native bfloat16 arithmetic" in text
-
-
-def test_a_map_says_what_its_bands_rest_on(small: TestClient) -> None:
-    assert "Device overhead and band: assumed." in settled(small)
-
-
 @pytest.mark.parametrize(
     ("query", "words"),
     [
@@ -163,10 +151,6 @@ def test_the_usual_lengths_are_those_that_the_model_can_read() -> None:
     assert MapForm.of(model_facts(), QueryParams()).lengths == "64, 128, 256, 512"
     short = model_facts().model_copy(update={"max_positions": 32})
     assert MapForm.of(short, QueryParams()).lengths == "32"
-
-
-def test_a_map_is_linked_from_its_model(small: TestClient) -> None:
-    assert f'href="{MAP}?task=sequence-classification"' in small.get(f"/models/{SAMPLE_MODEL}").text
 
 
 def test_where_lora_stops_saving_is_said_in_tokens(small: TestClient) -> None:
@@ -209,11 +193,6 @@ def test_the_line_is_drawn_along_what_fits_and_the_drawing_is_valid(small: TestC
     for narrow in (False, True):
         drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
         assert "NaN" not in json.dumps(drawn, allow_nan=False)
-
-
-def test_before_it_is_worked_out_there_is_no_figure() -> None:
-    nothing = MapReport.model_construct(cells=(), methods=())
-    assert map_figures(nothing) == {}
 
 
 def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there(small: TestClient) -> None:

@@ -12,7 +12,6 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from app.domain.data.dataset import SAMPLE_DATASET
-from app.domain.errors import Invalid
 from app.domain.methods import LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingArguments
@@ -107,20 +106,6 @@ def test_a_reference_that_is_no_arm_is_refused(registered_only: TestClient, refe
         assert studies.by_name(session, FORM["name"]) is None
 
 
-def test_the_remedy_lists_the_real_modules(registered_only: TestClient) -> None:
-    text = registered_only.post("/studies", data=FORM | {"arms.1.method.target_modules": "q_proj"}).text
-    assert "Choose from: query, key, value, dense" in text
-
-
-def test_an_error_of_no_single_field_stands_in_the_summary(registered_only: TestClient) -> None:
-    twice = FORM | {
-        f"arms.2.{name.removeprefix('arms.1.')}": v for name, v in FORM.items() if name.startswith("arms.1")
-    }
-    answer = registered_only.post("/studies", data=twice)
-    assert answer.status_code == 422
-    assert "Two arms are named" in answer.text
-
-
 @pytest.mark.parametrize(
     ("action", "arms"),
     [
@@ -210,10 +195,6 @@ def test_a_study_that_would_end_undecided_is_warned_of_with_two_ways_out(registe
     assert "undecided" not in registered_only.post("/studies/plan", data=FORM | {"margin_points": "5"}).text
 
 
-def test_one_seed_is_said_to_give_a_hint_at_best(registered_only: TestClient) -> None:
-    assert "One seed gives a hint at best" in registered_only.post("/studies/plan", data=FORM | {"seeds": "1"}).text
-
-
 def test_a_study_starts_with_the_default_margin_that_its_plan_showed(registered_only: TestClient) -> None:
     """A run that ended between plan and start gave it another one."""
     form = FORM | {"margin_points": ""}
@@ -273,12 +254,6 @@ def test_the_yaml_starts_the_same_study(registered_only: TestClient) -> None:
     assert "target_modules: [query, value]" in text
 
 
-def test_an_invalid_form_raises_with_every_field() -> None:
-    with pytest.raises(Invalid) as caught:
-        typed(name="", seeds="x").spec()
-    assert {field.path for field in caught.value.fields} == {"name", "seeds"}
-
-
 def test_markup_that_was_typed_is_only_text(registered_only: TestClient) -> None:
     change: dict[str, Any] = {"name": '"><script>alert(1)</script>', "arms.1.name": "<b>%(x)s</b>"}
     text = registered_only.post("/studies/new", data=FORM | change | {"do": "plan"}).text
@@ -301,15 +276,6 @@ def test_a_browser_that_asks_anew_before_it_was_read_is_no_mistake(registered_on
         asyncio.run(registered_only.app(scope | {"app": registered_only.app}, left, send))
     assert [message["status"] for message in sent if "status" in message] == [400]
     assert [line for line in lines if line["log_level"] == "error"] == []
-
-
-def test_the_budget_step_offers_tuning_and_counts_its_trials(registered_only: TestClient) -> None:
-    form = FORM | {"tuning.kind": "grid"}
-    text = without_breaks(registered_only.post("/studies/new", data=form).text)
-    assert re.search(r'<option value="grid" selected>', text)
-    assert 'name="tuning.rates"' in text and 'name="tuning.eta"' not in text
-    assert "Start 6 trials and 6 runs" in text
-    assert "3 rates per arm" in text
 
 
 def test_another_way_to_tune_comes_with_its_own_defaults(registered_only: TestClient) -> None:
@@ -341,12 +307,3 @@ def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) 
     assert re.search(r'<option value="trials_and_seeds" selected>', text)
     page = without_breaks(registered_only.get(f"/studies/{study}").text)
     assert "LoRA trials, and seeds after the first of an arm may, on one frozen base model" in page
-
-
-def test_a_study_that_cannot_decide_names_seeds_or_items_that_would(registered_only: TestClient) -> None:
-    text = without_breaks(registered_only.post("/studies/new", data=FORM | {"margin_points": "0.5"}).text)
-    assert "Probably undecided" in text
-    assert ("Not even 20 seeds would decide." in text) is ('id="use-seeds"' not in text)
-    assert re.search(r"About [\d,]+ test items with \d+ seeds would decide\.", text)
-    wider = registered_only.post("/studies/new", data=FORM | {"margin_points": "1.3"}).text
-    assert 'id="use-seeds"' in wider and "test items with" in wider

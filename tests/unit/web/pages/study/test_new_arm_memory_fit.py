@@ -65,13 +65,6 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
     assert re.search(r"<b>\d{3} MiB</b>", plain(settled.text))
 
 
-def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient, arms: str) -> None:
-    text = registered_only.get(f"{arms}/new?method=bitfit").text
-    assert "The estimate starts as soon as a worker runs:</p>" in text.replace(" <code>vezna up</code>", "")
-    assert 'id="insist"' not in text
-    assert '<span class="muted">GPU</span>' in planned(registered_only, arms)
-
-
 def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     registered_only: TestClient, arms: str
 ) -> None:
@@ -100,16 +93,6 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     with database_of(registered_only).transaction() as session:
         studies.get(session, 1).interim_looks = 1
     assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
-
-
-def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: TestClient, arms: str) -> None:
-    rank = {"arms.0.method.kind": "lora", "arms.0.method.r": "0"}
-    text = plain(registered_only.post(f"{arms}/plan", data=rank).text)
-    assert "Incomplete" in text
-    assert "<li>Rank: Must be 1 or more.</li>" in text
-    full = {"arms.0.name": "full", "arms.0.method.kind": "full"}
-    same = plain(html.unescape(registered_only.post(f"{arms}/plan", data=full).text))
-    assert "Two arms are named 'full'" in same
 
 
 def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:

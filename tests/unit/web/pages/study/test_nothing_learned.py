@@ -5,11 +5,8 @@ import re
 
 import pytest
 from fastapi.testclient import TestClient
-from rich.console import Console
 
-from app.cli.terminal.comparison import comparison_table, remarks, summary
 from app.store.database.session import Database
-from app.store.tables import EstimateRow
 from tests.support.filled import filled
 from tests.support.filled import learning as filled_learning
 from tests.support.rows.factories import seed_study
@@ -47,15 +44,6 @@ def test_the_heading_says_it_and_no_arm_has_a_verdict(registered_only: TestClien
     assert 'id="add-seeds"' not in text
 
 
-def test_causes_come_the_most_likely_first_each_with_its_study(registered_only: TestClient, study: int) -> None:
-    text = registered_only.get(f"/studies/{study}").text
-    assert re.findall(r'id="remedy-([a-z-]+)"', text) == ["steps", "max-length"]
-    words = seen(registered_only, f"/studies/{study}")
-    assert "The training loss was still falling at the last of 68 steps, in 2 of 2 runs" in words
-    assert "40.9 % of the training rows (221 of 540) are longer than 128 tokens" in words
-    assert "Checked and ruled out:" in words and "contradictory labels (3 of 540 training rows)" in words
-
-
 @pytest.mark.parametrize(
     ("remedy", "field", "value"),
     [
@@ -82,12 +70,6 @@ def test_corrected_data_are_to_be_chosen_and_an_unknown_remedy_changes_nothing(
         for query in (f"from_study={study}&remedy=prayer", f"from_study={study}")
     )
     assert unknown == plain
-
-
-def test_every_run_has_its_most_frequent_prediction_and_its_loss(registered_only: TestClient, study: int) -> None:
-    words = seen(registered_only, f"/studies/{study}")
-    assert words.count("positive 100.0 % still falling") == 2
-    assert "positive 99.5 % still falling" in words and "the first of 2" in words
 
 
 @pytest.mark.slow
@@ -124,27 +106,6 @@ def test_runs_of_the_study_compared_freely_have_no_verdict_either(registered_onl
     assert registered_only.get(f"/compare?study={study}").status_code == 200
 
 
-def test_the_report_and_the_figures_say_it(registered_only: TestClient, study: int) -> None:
-    words = seen(registered_only, f"/studies/{study}/report.html")
-    assert HEADLINE in words and "Why nothing was learned" in words
-    table = registered_only.get(f"/studies/{study}/charts/scores.csv").text
-    assert "TF-IDF,0.73" in table and "full,0.65" in table
-    for ending in ("svg", "png"):
-        assert registered_only.get(f"/studies/{study}/charts/scores.{ending}").status_code == 200
-
-
-def test_the_terminal_says_it(registered_only: TestClient, study: int) -> None:
-    answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
-    console = Console(width=150, record=True)
-    console.print(comparison_table(answer))
-    for line in [*remarks(answer), *summary(answer)]:
-        console.print(line)
-    text = console.export_text()
-    assert "Nothing was learned" in text and "not tested" in text
-    assert "Does fine-tuning help? no" in text
-    assert "Too few steps (likely)" in text
-
-
 def test_a_study_that_learned_answers_both_questions(registered_only: TestClient) -> None:
     with database(registered_only).transaction() as session:
         number = seed_study(session)
@@ -154,18 +115,6 @@ def test_a_study_that_learned_answers_both_questions(registered_only: TestClient
     assert "Why nothing was learned" not in words
     answer = registered_only.get(f"/api/v1/studies/{number}/comparison").json()["learning"]
     assert (answer["helps"], answer["arms_tested"], answer["causes"]) == ("yes", True, [])
-
-
-def test_while_a_baseline_is_computed_the_verdicts_are_provisional(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
-        number = seed_study(session)
-        filled.add_baselines(session, filled.three_arms())
-        session.flush()
-        for row in session.query(EstimateRow).where(EstimateRow.status == "failed"):
-            row.status = "queued"
-    words = seen(registered_only, f"/studies/{number}")
-    assert "Does fine-tuning help? open" in words and "Still being computed: frozen embeddings." in words
-    assert "baselines still being computed: frozen embeddings" in words
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.failures import FailureCode
-from app.domain.methods import Ia3Spec, LoraSpec
+from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
 from app.store.database.session import Database
 from app.store.tables import EstimateRow
@@ -110,18 +110,6 @@ def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: Test
     assert '<form method="post" action="/studies/2/cancel">' in running
 
 
-def test_a_study_with_results_says_beforehand_what_a_cancel_costs(client: TestClient) -> None:
-    begun, running = study(client, queued=ALL), study(client, **STATES["running"])
-    cost = "is an interim look: the verdicts then need 99 % confidence"
-    assert cost not in client.get(f"/studies/{begun}").text
-    assert cost in client.get(f"/studies/{running}").text.replace("\u00a0", " ")
-    client.post(f"/studies/{running}/cancel")
-    ended = client.get(f"/studies/{running}").text.replace("\u00a0", " ")
-    assert (
-        cost not in ended and "seeds or arms were added, or planned runs cancelled, after results were visible" in ended
-    )
-
-
 @pytest.mark.slow
 def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
     running, finished = study(client, **STATES["running"]), study(client)
@@ -194,20 +182,6 @@ def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: Tes
     assert not [row for row in rows if row.startswith(("lora_alpha", "bias"))]
 
 
-def test_what_differed_lists_what_a_method_takes_as_a_list(client: TestClient) -> None:
-    arms = (
-        FULL,
-        ArmSpec(method=LoraSpec(layers_to_transform=[4, 5])),
-        ArmSpec(method=Ia3Spec(feedforward_modules=["output.dense", "intermediate.dense"])),
-    )
-    waiting = [(arm.title, 0) for arm in arms[1:]]
-    answer = client.get(f"/studies/{study(client, arms=arms, seeds=(0,), queued=waiting)}")
-    assert answer.status_code == 200
-    rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in answer.text.split("<tr>")]
-    assert "layers_to_transform – 4, 5 –" in rows
-    assert "feedforward_modules – – output.dense, intermediate.dense" in rows
-
-
 @pytest.mark.slow
 def test_names_are_text(client: TestClient) -> None:
     arms = [arm.model_copy(update={"name": f"<b>{n}</b>"}) for n, arm in enumerate(MANY)]
@@ -226,12 +200,6 @@ def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     rows = list(csv.reader(io.StringIO(client.get(f"{address}.csv").text)))
     assert rows[0][0] == "arm"
     assert all(len(row) == len(rows[0]) for row in rows)
-
-
-def test_a_runs_charts_have_files_too(client: TestClient) -> None:
-    study(client)
-    for name in ("loss", "memory", "owners", "clocks"):
-        assert client.get(f"/runs/1/charts/{name}.svg").status_code == 200
 
 
 def test_a_chart_that_is_not_there_is_not_found(client: TestClient) -> None:
@@ -298,10 +266,3 @@ def test_the_page_of_an_ended_study_asks_again_until_its_baselines_are_computed(
         session.query(EstimateRow).where(EstimateRow.kind == "baseline").first().status = "queued"  # type: ignore[union-attr]
     text = full.get("/studies/1?sort=memory").text
     assert asks in text and "sse-connect" not in text
-
-
-def test_a_baseline_that_learned_from_a_sample_says_so(full: TestClient) -> None:
-    with database(full).transaction() as session:
-        row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
-        row.result_json = {**(row.result_json or {}), "trained_rows": 50_000, "train_rows": 560_000}
-    assert "TF-IDF learned from 50,000 of 560,000 training rows, at random." in full.get("/studies/1").text
