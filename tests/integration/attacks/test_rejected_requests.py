@@ -135,3 +135,11 @@ def test_a_model_registered_again_with_another_revision_is_another_model(api: Te
     assert api.post("models", json=model | {"revision": "v1"}).status_code == 202
     assert api.post("models", json=model | {"revision": "v1"}).status_code == 202
     assert api.post("models", json=model | {"revision": "v2"}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/models/a%E2%80%AEb", "/models/a%E2%80%AEb/map", "/api/v1/models/a%E2%80%AEb", "/api/v1/datasets/a%E2%80%AEb"],
+)
+def test_a_name_in_an_address_that_nothing_can_have_is_refused(api: TestClient, address: str) -> None:
+    assert api.get(f"http://127.0.0.1{address}").status_code == 422

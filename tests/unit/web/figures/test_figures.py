@@ -1,7 +1,6 @@
 """The figures of studies and runs: drawn from any state, checked against Vega-Lite's schema, without a hole in them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
@@ -21,7 +20,7 @@ from app.web.figures.studies.study import FIGURES, StudyData, study_figure
 from app.web.figures.studies.verdict import Differences, Row
 from app.web.figures.studies.verdict import chart as differences_chart
 from app.web.figures.studies.view import USUAL
-from tests.support.rows.factories import ARMS, FULL, STATES, empty_database, plain, seed_study
+from tests.support.rows.factories import ARMS, FULL, STATES, plain, seed_study
 
 SETTINGS = Settings()
 NAMES = {
@@ -49,13 +48,6 @@ READS = {
     "tuning": {"comparison"},
 }
 """What each figure of a study reads from the store."""
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
 
 
 def figures(session: Session, **options: Any) -> dict[str, Figure]:

@@ -129,13 +129,9 @@ def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_
     ("change", "field"),
     [
         ({"name": "../up"}, "name"),
-        ({"name": ""}, "name"),
         ({"mapping.format": ""}, "mapping-format"),
-        ({"mapping.columns.text": ""}, "mapping-columns-text"),
         ({"mapping.columns.label": "review"}, "mapping-columns-label"),
         ({"splitting.test": "half"}, "splitting-test"),
-        ({"splitting.test": "0"}, "splitting-test"),
-        ({"splitting.seed": "-1"}, "splitting-seed"),
     ],
 )
 def test_what_is_wrong_with_a_mapping_is_said_at_its_field(

@@ -143,17 +143,6 @@ def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) ->
     assert full.get("/recipes?outcome=perhaps").status_code == 422
 
 
-def test_the_figure_has_every_check_and_the_bounds_of_its_rule(full: TestClient) -> None:
-    ran(full, "rank-ladder", {"rank 64": 0.9, "rank 16": 0.9, "rank 4": 0.89, "rank 1": 0.7})
-    page = words(full, "/recipes/rank-ladder")
-    assert "of 3 checks" in page and "rank 1 minus rank 64" in page
-    numbers = full.get("/recipes/rank-ladder/charts/recipe.csv").text.splitlines()
-    assert numbers[0] == "check,value,low,high" and len(numbers) == 4
-    assert float(numbers[1].split(",")[1]) == pytest.approx(-20, abs=1)
-    assert full.get("/recipes/rank-ladder/charts/recipe.svg").headers["content-type"] == "image/svg+xml"
-    assert full.get("/recipes/capacity/charts/recipe.svg").status_code == 404
-
-
 def test_a_claim_that_fails_here_is_not_reproduced(full: TestClient) -> None:
     ran(full, "attention-only", {"all-linear": 0.7, "attention-only": 0.9})
     assert full.get("/api/v1/recipes/attention-only/card").json()["outcome"] == Outcome.NOT_REPRODUCED

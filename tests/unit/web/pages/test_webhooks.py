@@ -58,9 +58,6 @@ def test_a_secret_is_shown_once_and_stored_encrypted(client: TestClient) -> None
     ("url", "events", "field", "why"),
     [
         ("https://evil.example/", ["run.failed"], "url", "may not reach evil.example"),
-        ("https://u:p@hooks.example.org/", ["run.failed"], "url", "user name or a password"),
-        ("", ["run.failed"], "url", "Must not be empty"),
-        (HOOK, [], "events", "Must have 1 or more entries"),
         (HOOK, ["run.started"], "events", "Must be one of"),
     ],
 )

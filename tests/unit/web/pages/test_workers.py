@@ -22,26 +22,6 @@ from tests.unit.web.conftest import database_of
 CLASSES = "sequence-classification"
 
 
-def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        filled_estimates.attach_estimates(session)
-    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
-    assert "x86, 2 cores" in text
-    assert ">fp32<" in text
-    rows = [
-        re.findall(r'<td class="num">(.*?)</td>', row)
-        for row in re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", text, re.DOTALL)
-    ]
-    assert len(rows) == 3
-    for runs, mean, worst, time_mean, time_worst, constant in rows:
-        assert runs == "3"
-        assert re.fullmatch(r"0\.\d %", mean)
-        assert re.fullmatch(r"\+0\.\d %", worst)
-        assert re.fullmatch(r"\d\.\d %", time_mean)
-        assert re.fullmatch(r"[+−]\d\.\d %", time_worst)
-        assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
-
-
 def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         filled_estimates.attach_estimates(session)

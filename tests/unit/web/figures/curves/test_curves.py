@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,14 +27,7 @@ from app.web.figures.figure import Figure
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.view import ViewParams
 from tests.support.filled import filled
-from tests.support.rows.factories import FULL, LORA, empty_database, seed_study
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
+from tests.support.rows.factories import FULL, LORA, seed_study
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,8 @@ from app.web.figures.resources.break_even import BreakEven, break_even
 from app.web.figures.resources.upkeep import money
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.view import PriceParams
-from tests.support.rows.factories import empty_database, plain, seed_study
+from tests.support.rows.factories import plain, seed_study
 from tests.unit.web.conftest import database_of
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
 
 
 def drawn(session: Session, study: int | None = None, options: dict[str, Any] | None = None, **words: str) -> Figure:

@@ -82,16 +82,6 @@ def test_what_there_is_not_is_refused_with_the_choices(full: TestClient, query: 
         assert said in html.unescape(answer.text)
 
 
-def test_a_study_whose_runs_were_not_analysed_says_so_and_draws_nothing(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        for run in range(1, 10):
-            weight_deltas.clear(session, run)
-    text = shown(full, "/studies/1")
-    assert text.count("Not analysed: the run is older than the analysis") == 3
-    assert "<figure" not in text
-    assert full.get("/studies/1/charts/weight-delta.svg").status_code == 404
-
-
 def test_a_run_that_has_not_ended_has_no_such_section(full: TestClient) -> None:
     assert 'id="weight-delta"' not in full.get("/runs/16").text
 

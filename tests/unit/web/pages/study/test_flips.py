@@ -97,16 +97,3 @@ def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, st
     study, flips = empty.get("/studies/1"), empty.get(PAGE)
     assert (study.status_code, flips.status_code) == (200, 200)
     assert "None" not in flips.text
-
-
-def test_generated_answers_have_the_scores_of_their_text_and_the_mean(with_language: TestClient) -> None:
-    files = with_language.app.state.files  # type: ignore[attr-defined]
-    with database_of(with_language).transaction() as session:
-        for run in runs.of_study(session, 5):
-            scores = np.linspace(0.2, 0.9, 640)
-            prediction_files.store(session, files, run, prediction_files.generated(scores, scores, "token_accuracy"))
-    text = words(with_language.get("/studies/5/flips", params={"kind": "any"}).text)
-    assert "Target" in text
-    assert "seed 0: token accuracy 20.0" in text
-    assert "exact match: no" in text
-    assert re.search(r"mean of 3 seeds: \d+\.\d", text)

@@ -108,28 +108,6 @@ def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_compa
     assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
 
 
-def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:
-    found = rows(with_language, "/runs/38")
-    start = found.index("Metric base model adapted model")
-    names = [row.split(" 0.")[0].split(" 2")[0].split(" 3")[0].split(" 4")[0] for row in found[start + 1 : start + 6]]
-    assert names == ["Token accuracy", "ROUGE-L", "Exact match", "Perplexity", "Loss nats per token"]
-    assert found[start + 4] == "Perplexity 30.3 9.06"
-    assert found[start + 5] == "Loss nats per token 3.412 2.204"
-    text = read(with_language, "/runs/38")
-    assert METRICS["rouge_l"].definition in text
-    assert "Run 38: full reaches token accuracy 56." in text
-    assert "Mean of 640 test items. 95 % interval" in text
-
-
-def test_the_bar_of_a_run_that_stopped_early_is_full(with_language: TestClient) -> None:
-    bars = re.findall(
-        r'<progress class="progress"\s+value="(\d+)"\s+max="(\d+)"', with_language.get(f"/studies/{SEQ2SEQ}").text
-    )
-    assert ("246", "246") in bars
-    assert ("205", "246") not in bars
-    assert ("96", "246") in bars
-
-
 def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     found = list(csv.DictReader(io.StringIO(with_language.get(f"/api/v1/studies/{CAUSAL}/tables/runs.csv").text)))
     assert {row["metric"] for row in found} == {"token_accuracy"}

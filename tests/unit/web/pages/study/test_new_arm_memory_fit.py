@@ -117,20 +117,6 @@ def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registere
         assert runs.count_by_status(session)["queued"] == 3
 
 
-def test_another_method_is_a_way_out_and_another_budget_is_another_study(
-    registered_only: TestClient, arms: str
-) -> None:
-    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
-    text = planned(registered_only, arms)
-    assert "Gradient checkpointing" in text
-    [action] = re.findall(rf'value="(set:0:[^>]*?)"\s+formaction="{arms}/new"', text)
-    assert 'href="/studies/new?from_study=1"' in text
-    page = registered_only.post(f"{arms}/new", data=FULL | {"do": action}).text
-    assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', page) == ["LoRA r=16"], "the study has r = 8"
-    assert re.search(r'<h2 id="plan-head"[^>]*autofocus', page)
-    assert 'id="insist"' not in planned(registered_only, arms, **{"arms.0.method.kind": "lora"})
-
-
 def test_an_edit_that_is_no_way_out_works_it_out_anew(registered_only: TestClient, arms: str) -> None:
     for action in ("plan", "remove:0", "set:0:nonsense", "set:7:{}", "add:lora"):
         page = registered_only.post(f"{arms}/new", data=FULL | {"do": action})

@@ -6,23 +6,18 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.store.database.session import Database
 from tests.support.filled import filled
 from tests.support.filled import learning as filled_learning
 from tests.support.rows.factories import seed_study
 from tests.support.servers.forms import without_tokens
+from tests.unit.web.conftest import database_of
 
 HEADLINE = "Nothing was learned: every arm predicts “positive” for almost all test items"
 
 
-def database(client: TestClient) -> Database:
-    found: Database = client.app.state.database  # type: ignore[attr-defined]
-    return found
-
-
 @pytest.fixture
 def study(registered_only: TestClient) -> int:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         return filled_learning.add(session)
 
 
@@ -72,18 +67,6 @@ def test_corrected_data_are_to_be_chosen_and_an_unknown_remedy_changes_nothing(
     assert unknown == plain
 
 
-@pytest.mark.slow
-def test_the_confusion_matrix_of_the_reference_stands_among_the_causes(registered_only: TestClient, study: int) -> None:
-    text = registered_only.get(f"/studies/{study}").text
-    run = registered_only.get(f"/api/v1/studies/{study}").json()["runs"][0]
-    section = text[text.index('id="causes"') : text.index('id="learning-runs"')]
-    assert 'id="confusion"' in section and f'id="to-confusion-run" href="/runs/{run}">run {run}</a>' in section
-    assert f'href="/runs/{run}/charts/confusion.csv"' in section
-    assert "248" in section and registered_only.get(f"/runs/{run}/charts/confusion.csv").status_code == 200
-    report = registered_only.get(f"/studies/{study}/report.html").text
-    assert 'id="confusion"' in report and 'href="/runs/' not in report[report.index('id="causes"') :]
-
-
 def test_the_api_answers_the_same(registered_only: TestClient, study: int) -> None:
     answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
     learning = answer["learning"]
@@ -107,7 +90,7 @@ def test_runs_of_the_study_compared_freely_have_no_verdict_either(registered_onl
 
 
 def test_a_study_that_learned_answers_both_questions(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         number = seed_study(session)
         filled.add_baselines(session, filled.three_arms())
     words = seen(registered_only, f"/studies/{number}")
@@ -119,7 +102,7 @@ def test_a_study_that_learned_answers_both_questions(registered_only: TestClient
 
 @pytest.mark.slow
 def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         number = seed_study(session, accuracy={"full": 0.60, "LoRA r=8": 0.61, "head only": 0.5})
         filled.add_baselines(session, filled.three_arms())
     text = registered_only.get(f"/studies/{number}").text

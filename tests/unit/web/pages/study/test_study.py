@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
-from app.store.database.session import Database
 from app.store.tables import EstimateRow
 from tests.support.filled import filled
 from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
+from tests.unit.web.conftest import database_of
 
 
 @pytest.fixture
@@ -26,14 +26,8 @@ def client(empty: TestClient) -> TestClient:
 
 def study(client: TestClient, **options: Any) -> int:
     """A study in the client's database."""
-    with database(client).transaction() as session:
+    with database_of(client).transaction() as session:
         return seed_study(session, **options)
-
-
-def database(client: TestClient) -> Database:
-    """The database behind a client."""
-    found: Database = client.app.state.database  # type: ignore[attr-defined]
-    return found
 
 
 @pytest.mark.by_day
@@ -190,18 +184,6 @@ def test_names_are_text(client: TestClient) -> None:
     assert "&lt;b&gt;1&lt;/b&gt;" in text
 
 
-@pytest.mark.parametrize("name", ["verdict", "trade-off", "curves", "memory", "time", "break-even"])
-def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
-    address = f"/studies/{study(client)}/charts/{name}"
-    svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")
-    assert svg.headers["content-type"] == "image/svg+xml"
-    assert svg.text.startswith("<svg")
-    assert png.content.startswith(b"\x89PNG")
-    rows = list(csv.reader(io.StringIO(client.get(f"{address}.csv").text)))
-    assert rows[0][0] == "arm"
-    assert all(len(row) == len(rows[0]) for row in rows)
-
-
 def test_a_chart_that_is_not_there_is_not_found(client: TestClient) -> None:
     study_id = study(client, queued=ALL)
     assert client.get(f"/studies/{study_id}/charts/nothing.svg").status_code == 404
@@ -251,7 +233,7 @@ def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_no
 
 
 def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
-    with database(full).transaction() as session:
+    with database_of(full).transaction() as session:
         row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
         row.result_json = {**(row.result_json or {}), "scores": {"accuracy": [1.0] * filled.ITEMS}}
     headline = full.get("/api/v1/studies/1/comparison").json()["headline"]
@@ -262,7 +244,7 @@ def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
 def test_the_page_of_an_ended_study_asks_again_until_its_baselines_are_computed(full: TestClient) -> None:
     asks = 'id="study" hx-get="/studies/1?sort=memory" hx-trigger="every 3s" hx-select="#study"'
     assert asks not in full.get("/studies/1?sort=memory").text
-    with database(full).transaction() as session:
+    with database_of(full).transaction() as session:
         session.query(EstimateRow).where(EstimateRow.kind == "baseline").first().status = "queued"  # type: ignore[union-attr]
     text = full.get("/studies/1?sort=memory").text
     assert asks in text and "sse-connect" not in text

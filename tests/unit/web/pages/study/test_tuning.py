@@ -23,27 +23,6 @@ def section(text: str, name: str) -> str:
     return plain(text[text.index(f'id="{name}"') :].split("</section>")[0])
 
 
-@pytest.mark.slow
-def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_only: TestClient) -> None:
-    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
-    found = section(text, "tuning")
-    rows = re.findall(r'<tr class="here-row">.*?</tr>', found, re.DOTALL)
-    assert [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip().split(" chosen")[0] for row in rows] == [
-        "full 1e-4", "LoRA r=8 6e-3", "head only 0.03"
-    ]  # fmt: skip
-    assert "The best learning rate is the largest tried: a better value may lie above it." in found
-    assert found.count("a better value may lie") == 1
-    assert "is 2.0 points behind: with 150 validation items, up to 4.1 points are chance." in found
-    assert "is 1.0 points behind: with 150 validation items, up to 5.3 points are chance." in found
-    assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
-    assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
-    assert (
-        "the best learning rate of LoRA r=8 is at the edge of the values tried: a better value may lie beyond"
-        in plain(text)
-    )
-    assert "not tuned" not in text
-
-
 def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registered_only: TestClient) -> None:
     study = tuned(registered_only, margin_points=0.5)
     text = plain(registered_only.get(f"/studies/{study}").text)
