@@ -80,7 +80,6 @@ LONGEST = (
     "test_study_from_form.py",
     "test_deployment.py",
     "test_gpus.py",
-    "test_nine_methods.py",
     "test_trackers.py",
     "test_soak.py",
     "test_estimate.py",

@@ -6,15 +6,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
-from app.domain.resources.devices import GIB
 from app.features.lab.rules.questions import ChoiceQuestion
 from app.features.lab.services import learner as lab
 from app.features.lab.services import lessons
-from app.features.lab.tables import LabAnswerRow, LabCardRow, LabProgressRow
-from app.store.tables import EstimateRow, now
+from app.features.lab.tables import LabAnswerRow, LabCardRow
+from app.store.tables import now
 from tests.browser.conftest import Site
-from tests.features.lab.test_lab_pitfalls import estimated
-from tests.support.filled.lab import CARD
 from tests.support.rows.lab import ATTENTION, MATRICES, answered
 
 pytestmark = pytest.mark.slow
@@ -117,38 +114,4 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     expect(page.locator("#before")).to_contain_text("Нещо за трансфера.")
     expect(page.locator("#before").get_by_role("link", name="Отговорете сега")).to_have_count(2)
     assert not mistakes
-    context.close()
-
-
-@pytest.mark.nightly
-def test_two_pitfalls_are_walked_into_in_bulgarian(site: Site, chromium: Browser) -> None:
-    context = chromium.new_context(base_url=site.url, locale="bg-BG", viewport={"width": 390, "height": 900})
-    page = context.new_page()
-    mistakes: list[str] = []
-    page.on("pageerror", lambda error: mistakes.append(str(error)))
-    page.goto("/lab/pitfalls/validation")
-    page.locator("#guess").fill("100")
-    page.locator("#run button[type=submit]").click()
-    expect(page.locator("#result h2").first).to_contain_text("от 1000 еднакви двойки")
-    expect(page.locator("#result svg.leads rect").nth(9)).to_be_attached()
-    shown = page.locator("[data-shown='leading']")
-    before = shown.inner_text()
-    page.locator(".stops input[value='2']").check()
-    expect(shown).not_to_have_text(before)
-    answer(page)
-    page.goto(f"/lab/pitfalls/memory?{CARD}")
-    with site.database.reading() as session:
-        known = set(session.scalars(select(EstimateRow.key)))
-    page.locator("#run button[type=submit]").click()
-    expect(page.locator("#run [role='status']")).to_be_visible()
-    assert estimated(site.database, GIB / 10, known)
-    page.goto(f"/lab/pitfalls/memory?{CARD}")
-    expect(page.locator("#run table").first).to_contain_text("не се побира")
-    answer(page)
-    page.goto("/lab")
-    with site.database.reading() as session:
-        topics = set(session.scalars(select(LabProgressRow.topic)))
-        due = {one.question.id for one in lab.queue(session, "", now() + timedelta(days=1, hours=1)).plan}
-    assert {"memory", "validation"} <= topics
-    assert due and not mistakes
     context.close()

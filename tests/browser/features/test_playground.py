@@ -7,8 +7,6 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from app.domain.errors import Unavailable
-from app.domain.inference import failed
 from app.exchange import Reader
 from app.services.runs import predictions
 from app.store.tables import RunRow
@@ -74,12 +72,6 @@ def test_texts_are_streamed_and_their_first_difference_is_marked(page: Page, wor
     expect(page.locator("[data-note]").first).to_contain_text('" two": 0.90')
     page.keyboard.press("End")
     expect(page.locator("[data-note]").first).to_contain_text('" three": 0.90 (" three" 0.90; " perhaps" 0.08)')
-
-
-def test_a_stream_that_fails_says_why(page: Page, worker: Any, writer: int) -> None:
-    worker(lambda _request: [failed(Unavailable("The worker has no room."))])
-    page.goto(f"/playground?model={writer}&text=Count")
-    expect(page.get_by_role("alert")).to_have_text("The worker has no room.")
 
 
 def test_an_item_that_flips_opens_with_its_label_and_leads_to_the_next(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -10,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 from app.store.runs import events
 from app.store.runs import queries as runs
 from tests.browser.conftest import Site
-from tests.support import prediction_files
 
 pytestmark = pytest.mark.slow
 
@@ -25,37 +23,6 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(base_url=site.url, permissions=["clipboard-read", "clipboard-write"])
     yield context.new_page()
     context.close()
-
-
-@pytest.mark.nightly
-def test_a_running_run_is_asked_to_stop_once(page: Page) -> None:
-    page.goto(f"/runs/{RUNNING}")
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#progress")).to_contain_text("Cancelling")
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-
-
-def test_a_run_is_begun_again_on_its_own(page: Page, site: Site) -> None:
-    page.goto(f"/runs/{FAILED}")
-    page.get_by_role("button", name="Duplicate run").click()
-    expect(page.locator("#progress")).to_contain_text("in the queue")
-    new = int(page.url.rpartition("/")[2])
-    with site.database.reading() as session:
-        assert runs.get(session, new).spec == runs.get(session, FAILED).spec
-        assert runs.get(session, new).study_id is None
-
-
-def test_what_a_run_left_is_downloaded(page: Page, site: Site) -> None:
-    with site.database.transaction() as session:
-        prediction_files.add_to_study(session, site.files, 1)
-        left = Path(site.files.root) / "runs/2/1/adapter/adapter.safetensors"
-        left.parent.mkdir(parents=True, exist_ok=True)
-        left.write_bytes(b"weights")
-    page.goto("/runs/2")
-    for name, content in (("Download adapter", b"weights"), ("predictions.parquet", b"PAR1")):
-        with page.expect_download() as started:
-            page.get_by_role("link", name=name).click()
-        assert started.value.path().read_bytes().startswith(content), name
 
 
 @pytest.mark.nightly
@@ -75,20 +42,6 @@ def test_the_spec_is_shown_in_three_ways_and_copied(copying: Page) -> None:
     expect(button).to_have_text("Copy")
     ways.get_by_role("link", name="YAML").click()
     expect(copying.locator("#spec")).to_contain_text("base_model: all-MiniLM-L6-v2")
-
-
-def test_numbers_and_definitions_unfold(page: Page) -> None:
-    page.goto("/runs/2")
-    page.click("#show-definitions")
-    expect(page.locator("details", has=page.locator("#show-definitions"))).to_have_attribute("open", "")
-    for name in ("weight-delta", "matrices", "loss", "memory"):
-        numbers = page.locator(f"#numbers-{name} table")
-        expect(numbers).to_be_hidden()
-        page.click(f"#show-{name}")
-        expect(numbers).to_be_visible()
-    with page.expect_download() as started:
-        page.click("#loss-csv")
-    assert started.value.suggested_filename == "run-2-loss.csv"
 
 
 @pytest.mark.nightly

@@ -7,11 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
-from app.domain.runs.listing.annotations import Annotation
-from app.services.runs import annotations
 from app.store.tables import RunRow
 from tests.browser.conftest import Site
-from tests.support.filled import filled
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +22,6 @@ def without_scripts(site: Site, chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(base_url=site.url, java_script_enabled=False)
     yield context.new_page()
     context.close()
-
-
-def ids(page: Page) -> list[str]:
-    """Which runs are shown, in order."""
-    return page.locator("table.runs a", has_text=re.compile(r"^Run \d+$")).all_inner_texts()
 
 
 def test_a_filter_is_applied_in_place_and_stands_in_the_address(page: Page) -> None:
@@ -81,20 +73,6 @@ def test_a_head_sorts_and_turns_round(page: Page) -> None:
     expect(page.locator(ROWS).first).to_contain_text("403")
 
 
-def test_columns_are_chosen_and_the_usual_ones_come_back(page: Page) -> None:
-    page.goto("/runs?filter=succeeded")
-    page.click("#columns summary")
-    page.get_by_label("Trainable params", exact=True).check()
-    page.get_by_label("Study", exact=True).uncheck()
-    page.get_by_role("button", name="Apply").click()
-    expect(page.get_by_role("columnheader", name="Trainable params")).to_be_visible()
-    expect(page.get_by_role("columnheader", name="Study")).to_have_count(0)
-    expect(page.locator("#filter")).to_have_value("succeeded")
-    page.click("#columns summary")
-    page.get_by_role("link", name="Default columns").click()
-    expect(page.get_by_role("columnheader", name="Study")).to_be_visible()
-
-
 def test_groups_open_in_place(page: Page) -> None:
     page.goto("/runs?filter=study+%3D+1")
     page.get_by_role("link", name="everything but the seed").click()
@@ -106,50 +84,6 @@ def test_groups_open_in_place(page: Page) -> None:
     expect(page.locator(".inside")).to_have_count(0)
     page.get_by_role("link", name="nothing", exact=True).click()
     expect(page.locator("#count")).to_have_text("9 runs")
-
-
-def test_a_baseline_is_pinned_by_keyboard_and_let_go(page: Page) -> None:
-    page.goto("/runs?filter=study+%3D+1")
-    pin = page.get_by_role("link", name="Pin run 1 as the baseline")
-    pin.focus()
-    expect(pin).to_have_css("opacity", "1")
-    page.keyboard.press("Enter")
-    expect(page.locator("#baseline")).to_contain_text("compared with Run 1, full")
-    lora = page.locator(ROWS).filter(has=page.get_by_role("link", name="Run 2", exact=True))
-    expect(lora).to_contain_text("37 %")
-    page.locator("#baseline").get_by_role("link", name="Unpin").click()
-    expect(page.locator("#baseline")).to_have_count(0)
-
-
-def test_ticked_runs_are_compared(page: Page) -> None:
-    page.goto("/runs?filter=study+%3D+1&sort=peak")
-    page.get_by_label("Compare run 2", exact=True).check()
-    page.get_by_label("Compare run 1", exact=True).check()
-    expect(page.locator(".selection")).to_have_css("position", "sticky")
-    page.click("#compare")
-    expect(page).to_have_url(re.compile(r"/compare\?runs=2,1$"))
-
-
-def test_the_file_has_what_is_seen(page: Page) -> None:
-    page.goto("/runs?filter=study+%3D+1&columns=score,seed&sort=seed")
-    with page.expect_download() as download:
-        page.click("#csv")
-    lines = download.value.path().read_text().splitlines()
-    assert lines[0] == "run,arm,score,seed"
-    assert [line.rpartition(",")[2] for line in lines[1:]] == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
-
-
-def test_the_list_goes_on_where_it_ended(page: Page, site: Site) -> None:
-    with site.database.transaction() as session:
-        for _ in range(3):
-            filled.add_study(session, filled.three_arms(), hours_ago=1.0)
-    page.goto("/runs?sort=seed")
-    first = ids(page)
-    page.get_by_role("link", name="More runs").click()
-    expect(page.get_by_role("link", name="More runs")).to_have_count(0)
-    rest = ids(page)
-    assert len(first) == 50
-    assert len(set(first) | set(rest)) == len(first) + len(rest) == 64
 
 
 def test_everything_works_without_scripts(without_scripts: Page) -> None:
@@ -183,17 +117,6 @@ def test_a_note_is_written_in_its_place(page: Page, address: str) -> None:
     page.locator("#notes .chip", has_text="paper").click()
     expect(page.locator("#filter")).to_have_value('tag = "paper"')
     expect(page.locator("#count")).to_have_text("1 run" if "runs" in address else "9 runs")
-
-
-def test_a_note_may_be_left_as_it_was(page: Page, site: Site) -> None:
-    with site.database.transaction() as session:
-        annotations.annotate_run(session, 2, Annotation(note="Mine"))
-    page.goto("/runs/2")
-    page.click("#edit-notes")
-    page.fill("#note", "Another")
-    page.click("#leave-notes")
-    expect(page.locator("#notes .note")).to_have_text("Mine")
-    expect(page.locator("h1")).to_contain_text("Run 2")
 
 
 def test_the_name_of_a_run_stays_while_its_numbers_scroll(site: Site, chromium: Browser) -> None:
@@ -238,28 +161,3 @@ def test_a_name_has_its_arrow_and_no_empty_line_and_lies_over_no_number(
     assert max(row["over"] for row in rows) <= 0
     assert all(row["arrow"] and row["arrow"] > 5 for row in rows) if group else True
     context.close()
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("window", ["page", "without_scripts"])
-def test_a_study_is_archived_brought_back_and_deleted(request: pytest.FixtureRequest, window: str, site: Site) -> None:
-    page: Page = request.getfixturevalue(window)
-    page.goto("/studies/1")
-    page.click("#to-delete")
-    page.click("#archive")
-    expect(page.locator("h1")).to_have_text("Studies")
-    expect(page.get_by_role("link", name="BBC headlines on MiniLM-L6")).to_have_count(0)
-
-    page.click("#show-archived")
-    page.get_by_role("link", name="BBC headlines on MiniLM-L6").click()
-    expect(page.locator("#archived")).to_be_visible()
-    page.click("#to-delete")
-    page.click("#unarchive")
-    expect(page.locator("#archived")).to_have_count(0)
-
-    page.click("#to-delete")
-    expect(page.locator("#what-goes")).to_contain_text("9 runs")
-    page.click("#delete")
-    expect(page.locator("h1")).to_have_text("Studies")
-    page.goto("/studies/1")
-    expect(page.locator("h1")).not_to_contain_text("MiniLM")

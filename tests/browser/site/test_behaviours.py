@@ -1,14 +1,12 @@
 """What scripts add to pages, and that nothing is lost without them."""
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
-from sqlalchemy import select
+from playwright.sync_api import Browser, Page, Route, expect
 
 from app.domain.runs.status import RunStatus
 from app.services.runs import attempts
 from app.store.models import queries as base_models
 from app.store.runs import queries as runs
-from app.store.tables import WorkerRow
 from tests.browser.conftest import Site
 from tests.support.filled import estimates as filled_estimates
 from tests.support.filled import filled
@@ -18,23 +16,6 @@ from tests.support.rows import factories
 pytestmark = pytest.mark.slow
 
 RUNNING, QUEUED = 16, 17
-
-
-def small_workers(site: Site, mebibytes: int) -> None:
-    """Workers with so little memory."""
-    with site.database.transaction() as session:
-        for worker in session.scalars(select(WorkerRow)):
-            worker.memory_bytes = mebibytes * 2**20
-
-
-def answered(site: Site, wanted: Locator) -> Locator:
-    """Answer whatever is asked for until something is shown."""
-    for _attempt in range(40):
-        filled_estimates.answer_requests(site.database)
-        if wanted.count():
-            break
-        wanted.page.wait_for_timeout(300)
-    return wanted
 
 
 @pytest.mark.nightly
@@ -58,18 +39,6 @@ def test_the_estimate_follows_a_field_that_is_left_for_a_button(page: Page) -> N
     expect(page.locator("#copy-1")).to_be_focused()
     expect(page.locator("#arm-0-title")).to_contain_text("mine")
     expect(page.locator("h1")).to_have_count(1)
-
-
-@pytest.mark.nightly
-def test_an_arm_is_copied_in_place_and_what_was_typed_stays(page: Page) -> None:
-    page.goto("/studies/new")
-    page.fill("#name", "Mine")
-    page.click("#copy-1")
-    expect(page.locator("fieldset.arm")).to_have_count(4)
-    expect(page.locator("#arms-2-method-r")).to_have_value("16")
-    expect(page.locator("#name")).to_have_value("Mine")
-    page.click("#remove-0")
-    expect(page.locator("fieldset.arm")).to_have_count(3)
 
 
 def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stays(page: Page, site: Site) -> None:
@@ -117,55 +86,6 @@ def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Pa
 
 
 @pytest.mark.nightly
-def test_a_way_out_is_applied_by_its_button(page: Page, site: Site) -> None:
-    small_workers(site, 1000)
-    page.goto("/studies/new")
-    way = page.locator("#fit-0-1-savings li", has_text="Gradient checkpointing")
-    expect(answered(site, way)).to_contain_text("saves")
-    expect(page.locator("#insist")).to_be_visible()
-    way.get_by_role("button").click()
-    expect(page.locator("#plan-head")).to_be_focused()
-    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
-    expect(page.locator("fieldset.arm")).to_have_count(3)
-    lora = page.locator("#fit-0-1-savings li", has_text="LoRA instead of full fine-tuning")
-    answered(site, lora).get_by_role("button").click()
-    expect(page.locator("fieldset.arm")).to_have_count(2)
-    expect(page.locator("#insist")).to_have_count(0)
-    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
-
-
-@pytest.mark.nightly
-def test_what_fits_nowhere_is_started_with_a_ticked_box_only(page: Page, site: Site) -> None:
-    small_workers(site, 1000)
-    page.goto("/studies/new")
-    answered(site, page.locator("#insist"))
-    page.click("#start")
-    expect(page.locator("#errors")).to_be_focused()
-    page.click("#errors a")
-    expect(page.locator("#insist")).to_be_focused()
-    page.keyboard.press("Space")
-    expect(page.locator("#insist")).to_be_checked()
-    page.fill("#name", "All the same")
-    page.press("#name", "Tab")
-    expect(page.locator("#insist")).to_be_checked()
-    page.click("#start")
-    page.wait_for_url("**/studies/5")
-
-
-@pytest.mark.nightly
-def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, site: Site) -> None:
-    with site.database.transaction() as session:
-        filled_estimates.run_out_of_memory(session, runs.get(session, 25))
-    page.goto("/runs/25")
-    expect(page.locator("#savings")).to_contain_text("being estimated")
-    way = page.locator("#savings a", has_text="Gradient checkpointing")
-    answered(site, way).click()
-    page.wait_for_url("**/studies/new?**")
-    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
-    expect(page.locator("fieldset.arm")).to_have_count(4)
-
-
-@pytest.mark.nightly
 def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2")
     page.click("#to-map")
@@ -178,31 +98,6 @@ def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     page.wait_for_url("**methods=bitfit**")
     filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
-
-
-@pytest.mark.nightly
-def test_a_map_is_drawn_in_the_chosen_precision(page: Page, site: Site) -> None:
-    page.goto("/models/all-MiniLM-L6-v2/map?device=H200")
-    filled_estimates.answer_requests(site.database)
-    expect(page.locator("#map figcaption").first).to_contain_text("H200 in bfloat16", timeout=10_000)
-    page.get_by_label("Precision").select_option("float32")
-    page.click("#draw")
-    page.wait_for_url("**bf16=false**")
-    filled_estimates.answer_requests(site.database)
-    expect(page.locator("#map figcaption").first).to_contain_text("H200 in float32", timeout=10_000)
-    expect(page.locator("h1")).to_contain_text("in float32")
-    page.reload()
-    expect(page.locator("#bf16")).to_have_value("false")
-
-
-def test_a_method_is_added_from_the_list_of_all(page: Page) -> None:
-    page.goto("/studies/new")
-    page.click("#add")
-    page.click("#add-adalora")
-    expect(page.locator("#arm-3-title")).to_contain_text("AdaLoRA")
-    expect(page.locator("#arm-3-trains")).to_contain_text("trains")
-    expect(page.locator("#methods")).to_have_attribute("open", "")
-    expect(page.locator("#methods")).to_contain_text("Not here: The method prefix tuning does not support")
 
 
 def test_layers_are_picked_by_name(page: Page) -> None:
@@ -278,22 +173,6 @@ def test_errors_take_the_focus_and_lead_to_their_fields(page: Page) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("scripts", [True, False])
-def test_a_study_is_planned_and_started(site: Site, chromium: Browser, scripts: bool) -> None:
-    context = chromium.new_context(base_url=site.url, java_script_enabled=scripts)
-    page = context.new_page()
-    page.goto("/studies")
-    page.click("text=New study")
-    page.fill("#name", "From a browser")
-    page.click("#remove-2")
-    page.fill("#seeds", "2")
-    page.click("#start")
-    page.wait_for_url("**/studies/5")
-    expect(page.locator("body")).to_contain_text("From a browser")
-    context.close()
-
-
-@pytest.mark.nightly
 def test_a_run_is_followed_to_its_end(page: Page, site: Site) -> None:
     page.goto(f"/runs/{RUNNING}")
     expect(page.locator("#progress")).to_contain_text("step 153 of 246")
@@ -344,16 +223,6 @@ def test_what_began_before_its_page_listened_is_shown_running(page: Page, site: 
     expect(page.locator("#byline")).to_contain_text("running", timeout=15_000)
 
 
-def test_the_keyboard_stays_where_a_form_was_edited(page: Page) -> None:
-    page.goto("/studies/new")
-    page.fill("#margin_points", "0.5")
-    page.press("#margin_points", "Tab")
-    page.click("#widen")
-    expect(page.locator("#margin_points")).to_be_focused()
-    page.click("#remove-2")
-    expect(page.locator("#add")).to_be_focused()
-
-
 def test_the_keyboard_stays_on_a_link_of_a_study_that_goes_on(page: Page, site: Site) -> None:
     page.goto("/studies/2")
     page.focus("#scroll-Arms")
@@ -373,12 +242,6 @@ def test_long_names_make_no_page_scroll_sideways(page: Page, site: Site, width: 
     for address in ("/studies", f"/studies/{study}", "/runs", f"/studies/new?from_study={study}"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-
-
-def test_a_queued_run_is_cancelled(page: Page) -> None:
-    page.goto(f"/runs/{QUEUED}")
-    page.click("text=Cancel")
-    expect(page.locator("h1")).to_have_text(f"Run {QUEUED} was cancelled")
 
 
 def test_a_theme_is_kept_and_stands_before_the_first_paint(page: Page) -> None:

@@ -1,9 +1,7 @@
 """What one can do with a study's table and charts: each control, its address, and no need of scripts."""
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-
-from tests.browser.conftest import Site
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.slow
 
@@ -36,23 +34,6 @@ def test_a_column_sorts_both_ways_and_the_base_model_stays_last(page: Page) -> N
     expect(page.locator("#arms [aria-sort]")).to_have_count(0)
 
 
-def test_columns_sort_without_scripts_on_a_narrow_screen_where_their_names_stay(site: Site, chromium: Browser) -> None:
-    context = chromium.new_context(base_url=site.url, java_script_enabled=False, viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.goto("/studies/3")
-    page.click("#sort-score")
-    assert page.url.endswith("/studies/3?sort=-score#arms")
-    assert arms(page)[-1] == "full"  # it has no result
-    region = page.locator("#scroll-Arms")
-    before = page.locator("#sort-score").bounding_box()
-    region.hover()
-    page.mouse.wheel(150, 0)
-    page.wait_for_timeout(200)
-    after = page.locator("#sort-score").bounding_box()
-    assert before is not None and after is not None and before["x"] == after["x"]
-    context.close()
-
-
 @pytest.mark.nightly
 def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> None:
     page.goto("/studies/1?sort=memory")
@@ -69,17 +50,6 @@ def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> No
     expect(page.locator("#axis-y")).to_have_value("time")
     page.select_option("#axis-x", "time")
     expect(page.locator("#trade-off")).to_contain_text("choose two different ones")
-
-
-def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
-    context = chromium.new_context(base_url=site.url, java_script_enabled=False)
-    page = context.new_page()
-    page.goto("/studies/1?sort=memory")
-    page.select_option("#axis-x", "time")
-    page.locator("#trade-off form").first.get_by_role("button").click()
-    assert "x=time" in page.url and "sort=memory" in page.url
-    expect(page.locator("#trade-off")).to_contain_text("Train time, s")
-    context.close()
 
 
 @pytest.mark.nightly
@@ -109,22 +79,3 @@ def test_a_study_under_way_keeps_what_one_looks_at_when_a_run_ends(page: Page) -
     page.select_option("#curve", "memory")
     expect(page.locator("#over-training .chart .wide")).to_contain_text("Memory after each step")
     assert "/studies/2/live?sort=memory&curve=memory" in (page.locator("#study").get_attribute("hx-get") or "")
-
-
-def test_prices_are_typed_in_and_a_mistake_is_named_beside_its_field(page: Page) -> None:
-    page.goto("/studies/1?sort=memory")
-    section = page.locator("#break-even")
-    expect(section.locator("figcaption")).to_contain_text("smaller on disk from 2 tasks on")
-    page.fill("#hour", "cheap")
-    page.fill("#currency", "EUR")
-    page.click("#break-even-go")
-    expect(page.locator("#hour-error-1")).to_contain_text("is not an amount")
-    expect(page.locator("#currency")).to_have_value("EUR")
-    page.fill("#hour", "")
-    page.fill("#gib_month", "2.5")
-    page.press("#gib_month", "Enter")
-    expect(section.locator("figcaption")).to_contain_text("EUR")
-    expect(page.locator("#hour-error-1")).to_have_count(0)
-    assert arms(page)[0] == "head only"
-    assert "gib_month=2.5" in page.url and "currency=EUR" in page.url
-    assert "gib_month=2.5" in (page.locator("#break-even-csv").get_attribute("href") or "")

@@ -63,20 +63,6 @@ def test_the_filter_narrows_keeps_the_kind_and_is_cleared(flips: Page) -> None:
     expect(flips).to_have_url(re.compile("seed=1"))
 
 
-def test_pages_of_items_follow_each_other(flips: Page) -> None:
-    first = flips.locator(".flip-items tbody tr").first.inner_text()
-    flips.get_by_role("link", name="More items").click()
-    assert flips.locator(".flip-items tbody tr").first.inner_text() != first
-    expect(flips.get_by_role("link", name="More items")).to_have_count(0)
-
-
-def test_an_item_has_an_address_of_its_own(flips: Page) -> None:
-    flips.get_by_role("link", name=re.compile(r"^test item \d+$")).nth(3).click()
-    expect(flips).to_have_url(re.compile(r"#worse-\d+$"))
-    target = flips.locator(".flip-items tr:target")
-    expect(target).to_have_count(1)
-
-
 def test_a_long_text_unfolds_by_mouse_and_by_keyboard(flips: Page, site: Site) -> None:
     with site.database.transaction() as session:
         for run in runs.of_study(session, 1):
@@ -97,27 +83,6 @@ def test_a_long_text_unfolds_by_mouse_and_by_keyboard(flips: Page, site: Site) -
     expect(text.locator("summary")).to_be_focused()
     flips.keyboard.press("Enter")
     expect(text.locator("p")).to_be_hidden()
-
-
-def test_nothing_is_lost_without_scripts(flips: Page, site: Site) -> None:
-    assert flips.context.browser is not None
-    context = flips.context.browser.new_context(java_script_enabled=False, base_url=site.url)
-    plain = context.new_page()
-    plain.goto("/studies/1/flips")
-    plain.fill("input[name=q]", "minister")
-    plain.get_by_role("button", name="Filter").click()
-    expect(plain.locator(".flip-items tbody tr").first).to_contain_text("minister")
-    context.close()
-
-
-def test_the_export_menu_gives_files(flips: Page) -> None:
-    flips.goto("/studies/1")
-    flips.click("#show-export")
-    for name in ("Runs, CSV", "Test items, Parquet", "Steps, CSV"):
-        with flips.expect_download() as started:
-            flips.get_by_role("link", name=name).click()
-        assert started.value.suggested_filename.startswith("study-1-")
-        assert started.value.path().stat().st_size > 500
 
 
 @pytest.mark.nightly

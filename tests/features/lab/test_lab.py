@@ -224,13 +224,6 @@ def test_an_answer_that_is_none_is_refused(
     assert (answer.status_code, says in answer.text) == (status, True)
 
 
-@pytest.mark.slow
-def test_the_lab_is_read_in_the_language_of_the_request(installation: Installation) -> None:
-    viewer = installation.browser(Role.VIEWER)
-    page = viewer.get("/lab/questions/quiz-1", headers={"accept-language": "bg-BG,bg;q=0.9"}).text
-    assert "Какво означава LoRA" in page and "Отговорете по памет" in page
-
-
 def test_every_sentence_of_the_lab_is_translated() -> None:
     with (LOCALES / "bg" / "LC_MESSAGES" / "messages.po").open("rb") as file:
         known = {message.id[0] if isinstance(message.id, tuple) else message.id for message in read_po(file)}

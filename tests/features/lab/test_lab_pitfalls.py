@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
@@ -82,14 +81,6 @@ def test_the_estimate_shows_where_full_fine_tuning_ends_and_what_helps(
     page = viewer.get(f"{MEMORY}?{CARD}").text
     assert "Gradient checkpointing: about a third more time" in page and "Estimate what helps" not in page
     assert page.index("Gradient checkpointing: about") < page.index("LoRA instead of full fine-tuning")
-
-
-def test_the_end_depends_on_the_device_and_a_wrong_one_is_the_first(
-    installation: Installation, viewer: TestClient
-) -> None:
-    page = viewer.get(f"{MEMORY}?{urlencode({'model': 'nothing', 'device': 'nothing'})}").text
-    [device] = re.findall(r'<option value="([^"]+)" selected>', page.partition('id="memory-device"')[2])[:1]
-    assert device not in {"T4", "nothing"} and "<option selected>all-MiniLM-L6-v2</option>" in page
 
 
 def test_what_an_unfrozen_base_does_is_shown_beside_a_frozen_one(

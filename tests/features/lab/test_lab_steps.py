@@ -19,7 +19,6 @@ from app.features.lab.rules.questions import Topic
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services import learner as lab
 from app.features.lab.services import lessons
-from app.features.lab.services import studies as lab_studies
 from app.samples import samples as sample
 from app.services.data import samples
 from app.services.resources import estimates
@@ -106,11 +105,6 @@ def test_the_calculator_counts_exactly(viewer: TestClient) -> None:
     assert 'value="known:T5-base" selected' in shown(("model", "no such model"), ("method", "no such method"))
 
 
-def test_a_registered_model_is_counted_with_its_head(viewer: TestClient) -> None:
-    page = viewer.get(f"{STEP}?model=all-MiniLM-L6-v2&method=head-only").text
-    assert ">770<" in page  # 384 × 2 and two biases
-
-
 def test_a_study_that_goes_on_or_learned_nothing_is_not_explained(
     installation: Installation, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,14 +116,6 @@ def test_a_study_that_goes_on_or_learned_nothing_is_not_explained(
     monkeypatch.setattr(Learning, "nothing", property(lambda _self: True))
     for page, says in ((STEP, "Your own study comes here"), ("/lab/steps/step-2", "See your own ΔW here")):
         assert says in viewer.get(page).text, page
-
-
-def test_the_newest_study_is_explained_or_the_one_that_is_chosen(viewer: TestClient) -> None:
-    page = viewer.get(STEP).text
-    listed = dict(re.findall(r'<option value="(\d+)"(?: selected)?>([^<]+)</option>', page[page.index("own-study") :]))
-    assert len(listed) > 1 and page.count('<figure class="figure">') == 4
-    oldest = min(listed, key=int)
-    assert f'href="/studies/{oldest}"' in viewer.get(f"{STEP}?study={oldest}").text
 
 
 @pytest.mark.slow
@@ -196,16 +182,6 @@ def test_a_learner_has_the_equality_check_computed_once(installation: Installati
     with installation.database.reading() as reading:
         row = reading.scalars(select(EstimateRow.id).where(EstimateRow.kind == "lab")).one()
     assert viewer.get(f"/api/v1/estimates/{row}").status_code == 404
-
-
-def test_rounding_is_relative_to_the_largest_output(installation: Installation, viewer: TestClient) -> None:
-    fields = "ticked=1&model=all-MiniLM-L6-v2&method=lora&r=4&alpha=1024&target=query"
-    step = f"/lab/steps/step-3?{fields}"
-    viewer.post("/lab/steps/step-3/compute", data={"query": fields})
-    answer = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0.1, merged=2.6e-3, learned=2400, largest=2480)
-    store_answer(installation, answer)
-    page = viewer.get(step).text
-    assert (page.count("rounding"), page.count("not equal")) == (1, 1)  # at 2480 × √384 × 1e-6 = 0.049
 
 
 def test_what_a_viewer_has_computed_is_bounded(
@@ -301,45 +277,3 @@ def test_the_weights_of_runs_reach_the_worker_as_local_files(tmp_path: Path) -> 
     with pytest.raises(NoAnswer, match="The weights of a run cannot be read"):
         estimator.estimate(request.model_copy(update={"lora_file": "runs/2/gone.safetensors"}), store)
     estimator.end()
-
-
-def test_a_table_shows_what_each_technique_touches(viewer: TestClient) -> None:
-    page = viewer.get("/lab/steps/step-4?model=known:T5-base&kind=full&kind=lora&kind=ia3&kind=head-only").text
-    rows = {
-        re.sub(r"<[^>]+>", "", name).strip(): re.findall(r"<td[^>]*>([^<]*)", cells)
-        for name, cells in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', page, re.DOTALL)
-    }
-    assert rows["q"] == ["21,233,664", "21,233,664", "442,368", "–"]
-    assert rows["wo"] == ["56,623,104", "56,623,104", "–", "73,728"]
-    assert rows["embeddings"][1:] == ["24,674,304", "–", "–"]
-    assert rows["Together"][:3] == ["222,903,552", "222,903,552", "884,736"]
-    assert "Does not fit this model" in page  # a language model has no new head
-
-
-def test_names_that_a_model_lacks_are_refused_with_the_valid_ones(viewer: TestClient) -> None:
-    page = "/lab/pitfalls/modules"
-    trap = viewer.get(page).text
-    assert "no linear module" in trap and "query, key, value, dense" in trap
-    right = viewer.get(f"{page}?{urlencode({'model': 'known:T5-base', 'names': 'q, v'})}").text
-    assert "72 layers of T5-base would be adapted; 884,736 parameters would train." in right
-    assert "Choose from" in viewer.get(f"{page}?{urlencode({'model': 'known:T5-base', 'names': ''})}").text
-
-
-def test_a_pitfall_is_finished_by_its_question(viewer: TestClient) -> None:
-    page, question = "/lab/pitfalls/rank", lab.question(lessons.library()[Topic.RANK].question)
-    assert "/lab/pitfalls/rank" in viewer.get("/lab").text
-    [place] = question.right()  # type: ignore[union-attr]
-    sent = viewer.post(page, data={"choice": str(place)})
-    assert sent.headers["location"].startswith(f"{page}?answer=")
-    assert "That is right" in viewer.get(sent.headers["location"]).text
-    assert viewer.get("/lab/pitfalls/nothing").status_code == 404
-
-
-def test_the_ladder_of_ranks_is_shown_once_it_has_results(installation: Installation, viewer: TestClient) -> None:
-    page = "/lab/pitfalls/rank"
-    assert "Your ladder" not in viewer.get(page).text
-    with installation.database.transaction() as session:
-        row = next(lab.own_studies(session)).row
-        row.name = lab_studies.PLANS[lab_studies.RANKS][0]
-    shown = viewer.get(page).text
-    assert "Your ladder" in shown and '<figure class="figure">' in shown

@@ -40,16 +40,6 @@ def member(installation: Installation) -> TestClient:
     return installation.browser(Role.MEMBER)
 
 
-def test_the_parts_of_a_model_have_shapes_and_counts(member: TestClient) -> None:
-    page = member.get(STEP).text
-    assert f"The parts of {MODEL}" in page and "[n, 384]" in page and "blocks: 6" in page
-    assert "<code>attention.self.query</code>" in page and "1,536 × 384" in page
-    assert "7,089,408" in page  # feed-forward: 6 × (2 × 384 × 1,536 + 1,536 + 384)
-    tied = member.get(f"{STEP}?{urlencode({'model': 'known:Llama 3.2 1B'})}").text
-    assert "uses the matrix of the embeddings" in tied and "[n, 128,256]" in tied
-    assert "scores every possible next token" in tied and "two labels" not in tied
-
-
 def requested(installation: Installation) -> AttentionRequest:
     """What waits for a worker."""
     with installation.database.reading() as reading:
@@ -90,17 +80,6 @@ def test_a_head_is_shown_before_and_after_a_run(installation: Installation, memb
     assert "Layer 1, head 2" in member.get(f"{STEP}?{cleaned}&layer=9&head=x").text
     spoken = member.get(f"{STEP}?{cleaned}", headers={"accept-language": "bg"}).text
     assert "преди обучението" in spoken and ">80,0</td>" in spoken
-
-
-def test_a_decoder_without_a_run_is_shown_with_its_mask(installation: Installation, member: TestClient) -> None:
-    form = {"model": MODEL, "sentence": SENTENCES[1], "run": "0"}
-    member.post(f"{STEP}/compute", data=form)
-    assert requested(installation).files == {}
-    answer_with(installation, Attention(tokens=["a", "b", "c"], cut=False, before=[[packed(PREVIOUS)]]))
-    page = member.get(f"{STEP}?{urlencode(form)}").text
-    assert page.count('class="masked"') == 3 and page.count(">–</td>") == 3
-    assert "a decoder never looks ahead" in page and "gives 80\N{NO-BREAK SPACE}% of its attention" in page
-    assert page.count('class="figure head-map"') == 1 and "of this head" not in page
 
 
 def test_sentences_are_bounded(installation: Installation, member: TestClient) -> None:

@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
 
 from app.features.lab.services import null_studies
 from app.main import create_app
 from app.settings import Settings
-from app.store.database import migrate
-from app.store.database.session import Database
-from app.store.tables import EvaluationRow, RunRow
+from app.store.tables import EvaluationRow
 
 PAGE = "/lab/pitfalls/validation"
 
@@ -53,28 +50,6 @@ def test_the_button_draws_studies_of_50_100_200_and_all_items(browser: TestClien
     assert drawn(browser.get(f"{PAGE}?seed=8").text) != studies
     for odd in ("-1", "x", "9" * 30, "²"):
         assert "data-null-studies" not in browser.get(f"{PAGE}?seed={odd}&guess={odd}").text
-
-
-def test_another_study_is_chosen_and_lora_comes_first(browser: TestClient) -> None:
-    database = browser.app.state.database  # type: ignore[attr-defined]
-    with database.reading() as session:
-        assert [source.study.id for source in null_studies.sources(session)] == [1], "another one goes on"
-    with database.transaction() as session:
-        session.execute(update(RunRow).where(RunRow.status.in_(("queued", "running"))).values(status="cancelled"))
-        found = {source.study.id: source for source in null_studies.sources(session)}
-    assert len(found) > 1 and all(source.arm.startswith("LoRA") for source in found.values())
-    oldest = min(found)
-    page = browser.get(f"{PAGE}?seed=7&study={oldest}").text
-    assert f'<option value="{oldest}" selected>' in page and f"646 × {found[oldest].seeds} seeds" in page
-
-
-def test_without_two_seeds_a_small_study_is_offered(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    database = Database(settings.database)
-    migrate.upgrade(database)
-    page = TestClient(create_app(settings), base_url="http://127.0.0.1").get(f"{PAGE}?seed=7").text
-    assert "It needs a study in which one method has learned with two seeds" in page and "Prepare the sample" in page
-    database.dispose()
 
 
 def test_scores_without_variation_are_refused_and_a_study_is_offered(tmp_path: Path, filled_file: Path) -> None:

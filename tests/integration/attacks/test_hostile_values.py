@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", ["postgresql
 HOSTILE: dict[type, list[Any]] = {
     str: ["a\0b", "\ud800", 2**63],
     int: [2**63, -(2**63) - 1, float("nan"), "\0"],
-    float: [1e308, 10**400, float("nan"), "\0"],
+    float: [1e308, 10**400, float("inf"), float("nan"), "\0"],
     bool: ["\0", 2**63],
     type(None): ["\0", 2**63],
     list: [["\0"] * 3, [2**63], [[]] * 1000],
-    dict: [{"\0": "\0"}, {"a": 2**63}, []],
+    dict: [{"\0": "\0"}, {"\ud800": 1}, {"a": 2**63}, []],
 }
 """By the type of the value that it replaces."""
 IN_ADDRESSES = ["%00", "%ED%A0%80", "-1", str(2**31), str(2**63), "9" * 400, "1e999", "nan", "%25_", "٣"]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.methods import METHODS
 from tests.integration.web.test_api import LORA, RUN, STUDY
 from tests.support.fakes.fakes import SilentBell
 
@@ -39,6 +40,7 @@ def method(**changes: object) -> dict[str, Any]:
             "method.target_modules",
             'Use a list such as ["query", "value"], a pattern, or "all-linear"',
         ),
+        ({"method": {"kind": "lorra"}}, "method", f"Choose from: {', '.join(METHODS)}"),
         (method(bias="some"), "method.bias", "Must be one of 'none', 'all' or 'lora_only'"),
         (training(learning_rate=-1), "training.learning_rate", "Must be above 0"),
         (training(learning_rate="nan"), "training.learning_rate", "Must be a number, such as 0.01 or 2e-5"),
@@ -78,6 +80,13 @@ def test_an_invalid_run_is_refused_with_one_field_and_its_remedy(
             "differs from 'full' only in its name",
         ),
         ({"arms": [FULL, {"name": "b", **FULL, "weight_decay": 0}]}, "arms.1", "differs from 'full' only in its name"),
+        ({"arms": []}, "arms", "1 or more entries"),
+        (
+            {"arms": [{"method": {"kind": "lora", "target_modules": ["q"]}}]},
+            "arms.0.method.target_modules",
+            "no linear",
+        ),
+        ({"margin_points": 0}, "margin_points", "Must be above 0"),
         ({"reference": "nobody"}, "reference", "is not an arm"),
         ({"seeds": [0, 1, 0]}, "seeds.2", "given twice"),
         ({"seeds": [0, True]}, "seeds.1", "not true or false"),
@@ -103,7 +112,7 @@ def test_an_invalid_study_is_refused_with_one_field_and_the_reason(
     [error] = answer.json()["errors"]
     assert error["path"] == path
     assert says in error["message"]
-    assert bell.rung == []
+    assert api.get("studies").json()["items"] == api.get("runs").json()["items"] == [] == bell.rung
 
 
 def test_a_study_as_it_was_answered_can_be_submitted_again(api: TestClient) -> None:
@@ -126,3 +135,11 @@ def test_a_model_registered_again_with_another_revision_is_another_model(api: Te
     assert api.post("models", json=model | {"revision": "v1"}).status_code == 202
     assert api.post("models", json=model | {"revision": "v1"}).status_code == 202
     assert api.post("models", json=model | {"revision": "v2"}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/models/a%E2%80%AEb", "/models/a%E2%80%AEb/map", "/api/v1/models/a%E2%80%AEb", "/api/v1/datasets/a%E2%80%AEb"],
+)
+def test_a_name_in_an_address_that_nothing_can_have_is_refused(api: TestClient, address: str) -> None:
+    assert api.get(f"http://127.0.0.1{address}").status_code == 422

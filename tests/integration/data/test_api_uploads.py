@@ -260,24 +260,6 @@ def test_a_name_with_several_versions_is_not_deleted_at_once(
     assert small.get("datasets/reviews").json()["version"] == 2
 
 
-def test_a_directory_outside_the_roots_and_a_hub_id_that_is_none_are_refused(small: TestClient, tmp_path: Path) -> None:
-    outside = small.post("uploads/sources", json={"source": "directory", "location": "/etc"})
-    assert outside.status_code == 422
-    assert outside.json()["errors"][0]["path"] == "location"
-    hub = small.post("uploads/sources", json={"source": "hub", "location": "../x"})
-    assert hub.json()["errors"][0]["message"] == "'../x' is not the id of a dataset on the Hugging Face hub"
-    inside = small.post("uploads/sources", json={"source": "directory", "location": str(tmp_path / "root")})
-    assert (inside.status_code, inside.json()["status"]) == (202, "reading")
-
-
-def test_it_is_read_again_as_one_says(small: TestClient, settings: Settings, database: Database, files: Files) -> None:
-    upload = read(small, settings, database, files, send(small, ("a.csv", CSV)).json()["id"])
-    answer = small.post(f"uploads/{upload['id']}/read", json={"header": False})
-    assert (answer.status_code, answer.json()["status"]) == (202, "reading")
-    again = read(small, settings, database, files, upload["id"])
-    assert (again["scan"]["rows"], again["scan"]["header"]) == (121, False)
-
-
 def test_rows_are_seen_as_a_model_sees_them_once_it_is_worked_out(small: TestClient, database: Database) -> None:
     query = {"model": "tiny", "max_length": 64}
     waiting = small.get("datasets/small/preview", params=query)

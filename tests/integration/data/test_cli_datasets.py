@@ -115,23 +115,6 @@ def test_rows_are_printed_as_a_model_sees_them_with_what_the_loss_covers(
     assert "no base model" in vezna("preview", "small", "--model", "none")[2]
 
 
-def test_a_column_of_groups_is_named(vezna: Any, tmp_path: Path) -> None:
-    rows = b"".join(b"thing %d,%d,user %d\n" % (n, n % 2, n // 10) for n in range(200))
-    path = file(tmp_path, "grouped.csv", b"review,stars,user\n" + rows)
-    status, said, _err = vezna("add", path, "--text", "review", "--label", "stars", "--group", "user", "--json")
-    version = json.loads(said)
-    assert (status, version["mapping"]["columns"]["group"]) == (0, "user")
-    assert (version["facts"]["counts"]["test"], version["facts"]["test_clusters"]) == (20, 2)
-    assert "There is no column 'nobody'" in vezna("add", path, "--group", "nobody")[2]
-
-
-def test_two_files_are_one_dataset_with_their_splits(vezna: Any, tmp_path: Path) -> None:
-    paths = [file(tmp_path, "train.csv"), file(tmp_path, "test.csv", CSV.replace(b"thing", b"item"))]
-    status, said, _err = vezna("add", *paths, "--name", "both", "--text", "review", "--label", "stars", "--json")
-    assert status == 0
-    assert json.loads(said)["facts"]["counts"] == {"train": 108, "validation": 12, "test": 120}
-
-
 def test_a_blocking_finding_is_printed_with_exit_status_1(vezna: Any, tmp_path: Path) -> None:
     path = file(tmp_path, "few.csv", b"text,label\na,x\nb,y\n")
     status, said, _err = vezna("add", path)
@@ -160,21 +143,6 @@ def test_unusable_data_is_one_sentence(
     status, _said, error = vezna("add", file(tmp_path / "up", name, content), *options)
     assert status == 1
     assert says in error
-
-
-@pytest.mark.parametrize("options", [(), ("--text", "text", "--label", "labels")])
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [(lambda n: ["joy", "fear"][: 1 + n % 2], "multi-label is not supported"), (lambda n: n / 7, "regression is not")],
-)
-def test_several_labels_and_quantities_are_refused_with_exit_status_1(
-    vezna: Any, tmp_path: Path, labels: Any, sentence: str, options: tuple[str, ...]
-) -> None:
-    rows = [json.dumps({"text": f"a text of some words {n}", "labels": labels(n)}) for n in range(60)]
-    file = tmp_path / "rows.jsonl"
-    file.write_text("\n".join(rows))
-    status, _out, err = vezna("add", str(file), *options)
-    assert status == 1 and sentence in " ".join(err.split())
 
 
 def test_an_interrupted_upload_leaves_no_file(server: str, files: Files) -> None:

@@ -86,11 +86,6 @@ def test_rows_without_images_have_none(web: TestClient, database: Database, sett
     assert web.get(f"/data/reviews/images/{item}").status_code == 404
 
 
-def test_the_page_of_an_upload_says_which_files_were_skipped(web: TestClient) -> None:
-    page = web.get("/data/uploads/1").text
-    assert "2 files of the archive were skipped" in page and "notes.txt" in page
-
-
 def test_the_page_of_a_dataset_shows_its_examples(web: TestClient) -> None:
     page = web.get("/data/colours").text
     assert "Unreadable images" in page and "megapixels" in page

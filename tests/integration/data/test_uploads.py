@@ -10,7 +10,7 @@ from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import ReadingOptions
 from app.domain.data.versions import DatasetRequest
-from app.domain.errors import Conflict, Invalid
+from app.domain.errors import Conflict
 from app.queue import PREPARE, READ
 from app.services.data import datasets, ingestion, uploads
 from app.services.ownership import deletion
@@ -142,19 +142,6 @@ def test_splits_of_the_source_are_kept_and_what_is_missing_is_cut_from_train(her
     assert made.facts.counts == {"train": 108, "validation": 12, "test": 20}
 
 
-def test_two_files_in_camel_case_are_predefined_splits(here: Context) -> None:
-    def reviews(begin: int, end: int) -> bytes:
-        ratings = ("positive", "neutral", "negative")
-        rows = (f"took it for {i} days and slept better\t{ratings[i % 3]}" for i in range(begin, end))
-        return "\n".join(["review\trating", *rows]).encode()
-
-    row = upload(here, {"drugsComTrain.tsv": reviews(0, 90), "drugsComTest.tsv": reviews(90, 120)})
-    assert row.scan and row.scan.mapping
-    assert row.scan.mapping.columns == {"text": "review", "label": "rating"}
-    assert row.scan.splitting.names == {"train": ["train"], "test": ["test"]}
-    assert dataset(here, row).facts.counts["test"] == 30
-
-
 def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Context) -> None:
     row = upload(here, {"a.csv": b"text,label\na,b\nc\n"})
     assert row.status == "failed"
@@ -162,20 +149,6 @@ def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Conte
     wanted = DatasetRequest(name="x", upload_id=row.id, mapping=ColumnMapping(format="text", columns={"text": "text"}))
     with here.database.transaction() as session, pytest.raises(Conflict, match="has 1 of the 2 fields"):
         datasets.prepare(session, here.bell, wanted)
-
-
-def test_what_does_not_fit_the_upload_is_refused_by_field(here: Context) -> None:
-    row = upload(here, {"a.csv": CSV})
-    mapping = ColumnMapping(format="labelled", columns={"text": "txt"})
-    splitting = Splitting(kind="predefined", names={"train": ["a"]})
-    wanted = DatasetRequest(name="x", upload_id=row.id, mapping=mapping, splitting=splitting)
-    with here.database.transaction() as session, pytest.raises(Invalid) as refused:
-        datasets.prepare(session, here.bell, wanted)
-    assert [field.path for field in refused.value.fields] == [
-        "mapping.columns.label",
-        "mapping.columns.text",
-        "splitting.kind",
-    ]
 
 
 def test_rings_go_out_after_the_commit_and_a_second_ring_finds_nothing_to_do(here: Context) -> None:

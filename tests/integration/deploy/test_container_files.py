@@ -20,7 +20,6 @@ from app.domain.runs.capabilities import CAPABILITIES
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from tests.integration.deploy.container_files import FILES, Dockerfile, Missing, compose
-from worker.machine import device
 from worker.training.supervisor import LINGER_SECONDS
 
 PASSWORDS = {"postgres_password", "redis_password"}
@@ -101,11 +100,6 @@ def test_a_proxy_is_in_the_way_of_no_health_check_and_of_no_service_of_ours(
         assert {"web", "localhost"} <= set(services[name]["environment"]["NO_PROXY"].split(",")), name
 
 
-def test_a_worker_is_given_the_time_to_try_its_device_before_its_health_counts() -> None:
-    [period] = re.findall(r"--start-period=(\d+)s", Dockerfile().last("worker", "HEALTHCHECK"))
-    assert float(period) > device.PROBE_SECONDS
-
-
 # --- the compose file -------------------------------------------------------------------------------------------------
 
 
@@ -151,11 +145,6 @@ def test_the_example_names_every_variable_and_gives_no_secret() -> None:
     assert not [name for name in named if name.endswith("PASSWORD")]
 
 
-def test_it_has_the_services_and_starts_the_cpu_worker_by_itself(services: dict[str, Any]) -> None:
-    assert set(services) == OURS | SERVERS
-    assert {name for name, service in services.items() if service.get("profiles")} == {"sample"}
-
-
 def test_the_web_server_alone_is_published_and_on_loopback_alone(services: dict[str, Any]) -> None:
     assert {name: s["ports"] for name, s in services.items() if "ports" in s} == {"web": ["127.0.0.1:8000:8000"]}
     assert all(services[name]["networks"] == ["inner"] for name in SERVERS)
@@ -189,27 +178,6 @@ def test_every_container_is_kept_small(services: dict[str, Any]) -> None:
         assert service["read_only"] and service["init"], name
         assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
         assert "privileged" not in service and "cap_add" not in service, name
-
-
-def test_what_lasts_is_checked_and_started_again_and_what_ends_is_not(services: dict[str, Any]) -> None:
-    for name, service in services.items():
-        if name in ("migrate", "sample"):
-            assert service["restart"] == "no" and service["healthcheck"]["disable"], name
-        else:
-            image = Dockerfile().healthcheck(service["build"]["target"]) if name in OURS else None
-            assert service["restart"] == "unless-stopped", name
-            assert service.get("healthcheck", {}).get("test") or image, name
-
-
-def test_ours_start_after_the_migrations_and_the_servers(services: dict[str, Any]) -> None:
-    healthy = {"condition": "service_healthy"}
-    assert services["migrate"]["depends_on"] == {"postgres": healthy}
-    for name in OURS - {"migrate"}:
-        assert services[name]["depends_on"] == {
-            "migrate": {"condition": "service_completed_successfully"},
-            "postgres": healthy,
-            "redis": healthy,
-        }
 
 
 def test_web_and_workers_share_the_files(services: dict[str, Any]) -> None:
@@ -290,12 +258,6 @@ def test_logs_memory_and_temporary_files_are_bounded_and_volumes_have_names(serv
         assert re.fullmatch(r"[1-9]\d*[gm]", service["mem_limit"]) or name in ("worker-cpu", "sample"), name
         assert all(":size=" in place for place in service.get("tmpfs", [])), name
         assert all(":" in volume for volume in service.get("volumes", [])), name
-
-
-def test_images_have_a_tag_to_roll_back_to() -> None:
-    services = compose({"VEZNA_TAG": "2026-11"})["services"]
-    assert {services[name]["image"] for name in OURS} == {"vezna-web:2026-11", "vezna-worker:2026-11"}
-    assert compose({})["services"]["web"]["image"] == "vezna-web:latest"
 
 
 @pytest.mark.parametrize("name", ["models", "data"])

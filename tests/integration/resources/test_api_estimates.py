@@ -197,29 +197,6 @@ def test_a_map_is_worked_out_once_and_read_again(api: TestClient, registered: Da
     assert api.get(f"estimates/{body['estimate_id']}").json()["kind"] == "map"
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "path"),
-    [
-        ({"device": "nobody"}, 422, "device"),
-        ({"methods": ["lorra"]}, 422, "methods"),
-        ({"lengths": [1]}, 422, "lengths.0"),
-        ({"batch_sizes": [0]}, 422, "batch_sizes.0"),
-        ({"task": "chess"}, 422, "task"),
-    ],
-)
-def test_an_invalid_map_request_is_refused_with_the_field(
-    api: TestClient, query: dict[str, Any], status: int, path: str
-) -> None:
-    found = api.get("models/tiny/map", params=query)
-    assert found.status_code == status
-    assert [e["path"] for e in found.json()["errors"]] == [path]
-
-
-def test_a_map_of_an_unknown_model_is_not_found(api: TestClient) -> None:
-    assert api.get("models/gone/map").status_code == 404
-    assert api.get(f"models/{'long' * 100}/map").status_code == 404
-
-
 def test_a_worker_says_whether_it_has_bfloat16(api: TestClient, registered: Database) -> None:
     sign_on(registered, bf16=True)
     [worker] = api.get("workers").json()

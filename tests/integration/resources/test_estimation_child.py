@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.data.previews import Preview
 from app.domain.errors import Invalid
-from app.domain.methods import FullSpec, LoraSpec
-from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
+from app.domain.methods import LoraSpec
+from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.training import TrainingArguments
 from app.services.data import datasets, previews
 from app.services.resources import estimates
@@ -97,24 +97,6 @@ def test_rows_are_shown_as_the_model_sees_them(
         assert estimates.ready(session, bell, claimed, found)
     with database.reading() as session:
         assert estimate_rows.get(session, asked.id).preview == found
-
-
-@pytest.mark.nightly
-def test_a_map_has_a_ledger_for_each_cell(estimator: Estimator, model: Path, files: Files) -> None:
-    asked = MapRequest(
-        location=str(model),
-        task="sequence-classification",
-        methods=(FullSpec(), LoraSpec(r=2)),
-        lengths=(8, 32),
-        batch_sizes=(1, 4),
-        device="cuda",
-        bf16=True,
-    )
-    found = estimator.estimate(asked, files)
-    assert isinstance(found, MemoryMap)
-    totals = {(cell.method, cell.length, cell.rows): cell.ledger.total for cell in found.cells}
-    assert len(totals) == 8
-    assert totals[0, 32, 4] > totals[0, 8, 1] and totals[0, 32, 4] > totals[1, 32, 4]
 
 
 @pytest.mark.parametrize(

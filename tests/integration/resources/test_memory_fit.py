@@ -9,7 +9,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid, NotFound
-from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.devices import GIB, GPU_MODELS
@@ -35,7 +34,7 @@ from app.store.runs import queries as run_queries
 from app.store.tables import EstimateRow, StudyRow, WorkerRow
 from tests.integration.resources.test_estimates import sign_on
 from tests.support.fakes.fakes import SilentBell
-from tests.support.rows.estimates import MIB, estimate, ledger, memory_map, work
+from tests.support.rows.estimates import MIB, estimate, memory_map, work
 from tests.support.rows.results import result
 
 RUN = RunSpec(base_model="tiny", dataset="small", method=FullSpec())
@@ -416,26 +415,6 @@ def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
         run = runs.submit(session, bell, RUN)
     found = fit_of(registered, bell, settings, run.id)
     assert (found.arm_estimate, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
-
-
-def test_a_run_that_ran_out_of_memory_has_memory_savings(
-    registered: Database, bell: SilentBell, settings: Settings
-) -> None:
-    sign_on(registered, memory_bytes=64 * GIB)
-    with registered.transaction() as session:
-        run_id = runs.submit(session, bell, RUN).id
-    answer(registered, bell)
-    failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="no memory left", ledger=ledger(9 * GIB))
-    with registered.transaction() as session:
-        mine = attempts.claim(session, run_id, "w1", 45)
-        assert mine is not None
-        attempts.fail(session, bell, mine, failure)
-    assert fit_of(registered, bell, settings, run_id).savings_pending > 0
-    answer(registered, bell)
-    found = fit_of(registered, bell, settings, run_id)
-    assert found.oom_ledger == failure.ledger
-    assert [way.name for way in found.memory_savings] == ["lora", "checkpointing"]
-    assert (found.fit, found.savings_pending) == ("fits", 0)  # it was predicted to fit, and something else was there
 
 
 def map_of(db: Database, bell: SilentBell, settings: Settings, **asked: Any) -> MapReport:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -32,14 +32,24 @@ from tests.support.servers.served import served
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+NOBODY = ("--url", "http://127.0.0.1:9")
+
+
+class Command(Protocol):
+    """Runs a command that ends with this status: what it printed; where it failed, also on standard error."""
+
+    def __call__(self, *arguments: str, status: int = 0) -> str: ...
 
 
 @pytest.fixture
-def server(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[str]:
-    """URL of a served application whose doorbell nobody hears."""
+def server(
+    registered: Database, settings: Settings, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """URL of a served application whose doorbell nobody hears, which commands call."""
     app = create_app(settings)
     app.state.doorbell = bell
     with served(app) as url:
+        monkeypatch.setenv("VEZNA_URL", url)
         yield url
 
 
@@ -51,98 +61,62 @@ def vezna(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def write(path: Path, body: dict[str, Any]) -> str:
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: str, status: int = 0) -> str:
+        ended, printed = vezna(monkeypatch, *arguments), capsys.readouterr()
+        assert ended == status, printed
+        return printed.out + printed.err if status else printed.out
+
+    return run
+
+
+def write(path: Path, body: Any) -> str:
     path.write_text(yaml.safe_dump(body))
     return str(path)
 
 
-def test_a_study_is_submitted_watched_and_compared(
-    server: str,
-    registered: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    spec = write(tmp_path / "study.yaml", STUDY)
-    assert vezna(monkeypatch, "submit", spec, "--url", server) == 0
-    assert "Study 1 is queued" in capsys.readouterr().out
+def submitted(database: Database) -> str:
+    """A study; its id."""
+    with database.transaction() as session:
+        return str(study_service.submit(session, SilentBell(), StudySpec.model_validate(STUDY)).id)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_study_is_submitted_watched_and_compared(command: Command, registered: Database, tmp_path: Path) -> None:
+    assert "Study 1 is queued" in command("submit", write(tmp_path / "study.yaml", STUDY))
     for run_id, accuracy in zip(range(1, 5), (1.0, 0.25, 0.875, 0.25), strict=True):
         finish(registered, run_id, accuracy)
-    assert vezna(monkeypatch, "watch", "1", "--url", server) == 0
-    shown = capsys.readouterr().out
+    shown = command("watch", "1")
     assert "run 1 (full, seed 0): accuracy 1.000" in shown
     assert "reference" in shown and "LoRA r=2" in shown
-    assert vezna(monkeypatch, "compare", "1", "--url", server, "--json") == 0
-    comparison = json.loads(capsys.readouterr().out)[0]
+    comparison = json.loads(command("compare", "1", "--json"))[0]
     assert comparison["name"] == "Small study"
-    assert vezna(monkeypatch, "compare", "1", "--url", server) == 0
-    again = " ".join(capsys.readouterr().out.split())
-    assert any(caveat.startswith("learning rates were not tuned") for caveat in comparison["caveats"])
-    assert all(f"- {caveat}" in again for caveat in comparison["caveats"])
+    again = " ".join(command("compare", "1").split())
+    assert comparison["caveats"] and all(f"- {caveat}" in again for caveat in comparison["caveats"])
     assert comparison["summary"] and again.endswith(" ".join(comparison["summary"].split()))
 
 
+@pytest.mark.usefixtures("server")
 def test_a_run_is_submitted_and_its_end_is_the_exit_status(
-    server: str,
-    registered: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: Command, registered: Database, tmp_path: Path
 ) -> None:
-    assert vezna(monkeypatch, "submit", write(tmp_path / "run.yaml", RUN), "--url", server, "--json") == 0
-    run = json.loads(capsys.readouterr().out)
+    run = json.loads(command("submit", write(tmp_path / "run.yaml", RUN), "--json"))
     with registered.transaction() as session:
         mine = attempts.claim(session, run["id"], "w1", 45)
         assert mine is not None
-        failure = Failure(code=FailureCode.DIVERGED, message="not finite")
-        attempts.fail(session, SilentBell(), mine, failure)
-    assert vezna(monkeypatch, "watch", str(run["id"]), "--run", "--url", server) == 1
-    assert "failed: diverged" in capsys.readouterr().out
+        attempts.fail(session, SilentBell(), mine, Failure(code=FailureCode.DIVERGED, message="not finite"))
+    command("watch", str(run["id"]), "--run", status=1)
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (RUN | {"method": {"kind": "lora", "r": 0}}, "method.r: Must be 1 or more"),
-        (RUN | {"base_model": "gone"}, "base_model: There is no base model 'gone'. Choose from: tiny"),
-    ],
-)
-def test_an_invalid_spec_is_reported_by_field(
-    server: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    body: dict[str, Any],
-    says: str,
-) -> None:
-    assert vezna(monkeypatch, "submit", write(tmp_path / "run.yaml", body), "--url", server) == 1
-    assert says in capsys.readouterr().err
-
-
-def test_an_absent_resource_is_one_sentence(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vezna(monkeypatch, "watch", "9", "--url", server) == 1
-    assert "There is no study 9." in capsys.readouterr().err
-    assert vezna(monkeypatch, "submit", str(tmp_path / "nothing.yaml"), "--url", server) == 1
-    assert "cannot be read: No such file or directory" in capsys.readouterr().err
-    assert vezna(monkeypatch, "submit", write(tmp_path / "list.yaml", [1]), "--url", server) == 1  # type: ignore[arg-type]
-    assert "contains neither a run nor a study" in capsys.readouterr().err
-    assert vezna(monkeypatch, "compare", "1", "--url", "http://127.0.0.1:9") == 1
-    assert "No server answers" in capsys.readouterr().err
-
-
-def test_a_setting_that_is_wrong_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("VEZNA_HOME", str(tmp_path))
-    monkeypatch.setenv("VEZNA_HOST", "0.0.0.0")
-    assert vezna(monkeypatch, "up") == 1
-    assert "would open VEZNA_HOST=0.0.0.0 to the network" in capsys.readouterr().err
-    monkeypatch.setenv("VEZNA_HOST", "127.0.0.1")
-    monkeypatch.setenv("VEZNA_PORT", "many")
-    assert vezna(monkeypatch, "up") == 1
-    assert "VEZNA_PORT: " in capsys.readouterr().err
+@pytest.mark.usefixtures("server")
+def test_what_is_wrong_is_named_on_standard_error(command: Command, tmp_path: Path) -> None:
+    wrong = write(tmp_path / "run.yaml", RUN | {"method": {"kind": "lora", "r": 0}})
+    assert "method.r: " in command("submit", wrong, status=1)
+    assert "study 9" in command("watch", "9", status=1)
+    assert "No such file" in command("submit", str(tmp_path / "nothing.yaml"), status=1)
+    assert "neither a run nor a study" in command("submit", write(tmp_path / "list.yaml", [1]), status=1)
+    assert "No server answers" in command("compare", "1", *NOBODY, status=1)
 
 
 @pytest.mark.parametrize(
@@ -151,30 +125,18 @@ def test_a_setting_that_is_wrong_is_named(
         ("[/x].yaml", "a: [", "is not YAML"),
         ("date.yaml", "name: 2026-01-01", "Put quotes around dates"),
         ("nan.yaml", "margin_points: .nan", "no .nan"),
+        ("[/y].yaml", None, "cannot be read"),
     ],
 )
 def test_a_file_without_a_spec_is_one_sentence(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    text: str,
-    says: str,
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None, says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    where = tmp_path / name
-    where.parent.mkdir(exist_ok=True)
-    where.write_text(text)
-    assert vezna(monkeypatch, "submit", name) == 1
-    told = capsys.readouterr().err.strip()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    told = command("submit", name, status=1).strip()
     assert name in told and says in told and "\n" not in told
-
-
-def test_a_file_with_brackets_in_its_name_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vezna(monkeypatch, "submit", "[/x].yaml") == 1
-    assert capsys.readouterr().err == "[/x].yaml cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -188,34 +150,28 @@ def test_a_file_with_brackets_in_its_name_is_named(
         ("VEZNA_URL", "http://team:secret@[::1:8000", "VEZNA_URL: this is not the address of a server: write http://"),
         ("VEZNA_URL", "localhost:8000", "VEZNA_URL: this is not the address of a server: write http://"),
         ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
+        ("VEZNA_PORT", "many", "VEZNA_PORT: "),
         ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
     ],
 )
 def test_an_invalid_setting_is_one_sentence_for_every_start(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    variable: str,
-    value: str,
-    says: str,
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
 ) -> None:
     monkeypatch.setenv("VEZNA_HOME", str(tmp_path))
     monkeypatch.setenv(variable, value)
-    for command in ("migrate", "web"):
-        assert vezna(monkeypatch, command) == 1
-        told = capsys.readouterr().err.strip()
+    for start in ("migrate", "web"):
+        told = command(start, status=1).strip()
         assert says in told and "\n" not in told and "secret" not in told
 
 
-def test_the_web_server_alone_does_not_start_on_an_empty_database_nor_on_an_open_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_no_server_starts_on_an_empty_database_nor_on_an_open_address(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VEZNA_HOME", str(tmp_path / "empty"))
-    assert vezna(monkeypatch, "web") == 1
-    assert "Run: vezna migrate" in capsys.readouterr().err
+    assert "vezna migrate" in command("web", status=1)
     monkeypatch.setenv("VEZNA_HOST", "0.0.0.0")
-    assert vezna(monkeypatch, "web") == 1
-    assert "would open VEZNA_HOST=0.0.0.0 to the network" in capsys.readouterr().err
+    for start in ("web", "up"):
+        assert "VEZNA_HOST=0.0.0.0" in command(start, status=1)
 
 
 @pytest.mark.parametrize("given", ["localhost, vezna.example,[::1]", '["localhost", "vezna.example", "[::1]"]'])
@@ -228,12 +184,11 @@ def test_a_list_is_json_or_has_commas(monkeypatch: pytest.MonkeyPatch, given: st
 
 
 def test_a_port_in_use_is_said_before_anything_is_started(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VEZNA_HOME", str(tmp_path / "other"))
     port = server.rpartition(":")[2]
-    assert vezna(monkeypatch, "up", "--port", port) == 1
-    assert f"Port {port} on 127.0.0.1 is in use" in capsys.readouterr().err
+    assert f"Port {port} on 127.0.0.1 is in use" in command("up", "--port", port, status=1)
     assert not (tmp_path / "other").exists()
 
 
@@ -243,204 +198,110 @@ def test_the_examples_are_specs() -> None:
 
 
 @pytest.mark.slow
-def test_an_estimate_is_a_table_of_owners_and_of_devices(
-    server: str,
-    registered: Database,
-    bell: SilentBell,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.usefixtures("server")
+def test_a_study_is_estimated_and_submitted_though_it_fits_no_worker_only_with_insist(
+    command: Command, registered: Database, bell: SilentBell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "WAIT_SECONDS", 5)
     monkeypatch.setattr(shared, "console", Console(width=200))
     sign_on(registered, memory_bytes=8 * GIB)
-    spec = write(tmp_path / "study.yaml", STUDY)
+    spec, config = write(tmp_path / "study.yaml", STUDY), tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama"}))
     with control_worker(registered, bell):
-        assert vezna(monkeypatch, "estimate", spec, "--url", server) == 0
-        shown = capsys.readouterr().out
-        assert "Activations" in shown and "CUDA, bfloat16" in shown and "10.0\N{NO-BREAK SPACE}GiB" in shown
-        assert "worker w1" in shown and "does not fit" in shown and "A100 80 GB, H100" in shown
-        assert "full on w1: LoRA instead of full fine-tuning saves 5.0\N{NO-BREAK SPACE}GiB (fits)" in shown
-        config = tmp_path / "config.json"
-        config.write_text(json.dumps({"model_type": "llama"}))
-        options = ("--config", str(config), "--json", "--url", server)
-        assert vezna(monkeypatch, "estimate", spec, *options) == 0
-    answer = json.loads(capsys.readouterr().out)
+        shown = command("estimate", spec)
+        assert "CUDA, bfloat16" in shown and "10.0\N{NO-BREAK SPACE}GiB" in shown
+        assert "worker w1" in shown and "A100 80 GB, H100" in shown
+        answer = json.loads(command("estimate", spec, "--config", str(config), "--json"))
     assert answer["settled"] and [arm["name"] for arm in answer["arms"]] == ["full", "LoRA r=2"]
+    assert "arms.0.method: full needs an estimated 10.0 GiB" in command("submit", spec, status=1)
+    command("submit", spec, "--insist")
 
 
+@pytest.mark.usefixtures("server")
 def test_without_a_control_worker_estimate_prints_what_is_ready(
-    server: str,
-    registered: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "WAIT_SECONDS", 0)
     monkeypatch.setattr(studies, "ESTIMATE_SECONDS", 0.2)
-    assert vezna(monkeypatch, "estimate", write(tmp_path / "run.yaml", RUN), "--url", server) == 0
-    assert "Is the control worker running?" in " ".join(capsys.readouterr().out.split())
+    assert "control worker" in " ".join(command("estimate", write(tmp_path / "run.yaml", RUN)).split())
 
 
-@pytest.mark.slow
-def test_a_spec_that_fits_no_worker_is_submitted_only_with_insist(
-    server: str,
-    registered: Database,
-    bell: SilentBell,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    sign_on(registered, memory_bytes=8 * GIB)
-    spec = write(tmp_path / "study.yaml", STUDY)
-    monkeypatch.setattr(studies, "WAIT_SECONDS", 5)
-    with control_worker(registered, bell):
-        assert vezna(monkeypatch, "estimate", spec, "--json", "--url", server) == 0
-    capsys.readouterr()
-    assert vezna(monkeypatch, "submit", spec, "--url", server) == 1
-    assert "arms.0.method: full needs an estimated 10.0 GiB" in capsys.readouterr().err
-    assert vezna(monkeypatch, "submit", spec, "--insist", "--url", server) == 0
-
-
-def test_export_writes_a_table_or_the_comparison(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    server: str,
-    registered: Database,
-    bell: SilentBell,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with registered.transaction() as session:
-        study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
-    assert vezna(monkeypatch, "export", str(study), "--url", server) == 0
-    assert f"Wrote study-{study}-runs.csv." in capsys.readouterr().out
-    assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,baseline,status")
-    steps = ("export", str(study), "--what", "steps", "--format", "parquet", "-o", "steps.parquet", "--url", server)
-    assert vezna(monkeypatch, *steps) == 0
-    assert Path("steps.parquet").read_bytes().startswith(b"PAR1")
-    assert vezna(monkeypatch, "export", str(study), "--format", "json", "-o", "study.json", "--url", server) == 0
-    assert json.loads(Path("study.json").read_text())["study_id"] == study
-    Path("study.json").write_text("kept")
-    for command in (("export", str(study), "--format", "json"), ("report", str(study)), ("audit",)):
-        assert vezna(monkeypatch, *command, "-o", "study.json", "--url", server) == 1
-        assert "study.json exists already" in capsys.readouterr().err
-    assert Path("study.json").read_text() == "kept"
-    assert vezna(monkeypatch, "report", str(study), "-o", "study.json", "--force", "--url", server) == 0
-    assert Path("study.json").read_text().startswith("<!DOCTYPE html>")
-
-
-def test_export_leaves_nothing_half_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
+@pytest.mark.usefixtures("server")
+def test_export_and_report_write_whole_files_and_replace_none(
+    command: Command, registered: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    assert vezna(monkeypatch, "export", "99", "--url", server) == 1
-    assert "There is no study 99." in capsys.readouterr().err
-    assert vezna(monkeypatch, "export", "1", "--format", "json", "--what", "items", "--url", server) == 1
-    assert "Choose --format csv or --format parquet" in capsys.readouterr().err
-    assert vezna(monkeypatch, "export", "1", "--url", "http://127.0.0.1:9") == 1
-    assert "No server answers" in capsys.readouterr().err
-    assert list((tmp_path / "out").iterdir()) == []
+    assert "study 99" in command("export", "99", status=1)
+    assert "--format csv" in command("export", "1", "--format", "json", "--what", "items", status=1)
+    assert "No server answers" in command("export", "1", *NOBODY, status=1)
+    assert list(Path().iterdir()) == [], "nothing is half written"
+    study = submitted(registered)
+    assert f"study-{study}-runs.csv" in command("export", study)
+    assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,baseline,status")
+    command("export", study, "--what", "steps", "--format", "parquet", "-o", "steps.parquet")
+    assert Path("steps.parquet").read_bytes().startswith(b"PAR1")
+    command("export", study, "--format", "json", "-o", "study.json")
+    assert json.loads(Path("study.json").read_text())["study_id"] == int(study)
+    Path("study.json").write_text("kept")
+    for writing in (("export", study, "--format", "json"), ("report", study), ("audit",)):
+        assert "study.json exists already" in command(*writing, "-o", "study.json", status=1)
+    assert Path("study.json").read_text() == "kept"
+    command("report", study, "-o", "study.json", "--force")
+    assert Path("study.json").read_text().startswith("<!DOCTYPE html>")
 
 
-def test_report_writes_one_file_of_html(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    server: str,
-    registered: Database,
-    bell: SilentBell,
-) -> None:
-    with registered.transaction() as session:
-        study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
-    target = tmp_path / "report.html"
-    assert vezna(monkeypatch, "report", str(study), "-o", str(target), "--url", server) == 0
-    assert capsys.readouterr().out == f"Wrote {target}.\n"
-    assert target.read_text().startswith("<!DOCTYPE html>")
-
-
-def test_results_are_imported_once_and_invalid_files_are_reported(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("server")
+def test_results_are_imported_once_and_invalid_files_are_reported(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "others"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.json").write_text(imported_results.as_file(imported_results.result()).text)
     (folder / "deep" / "b.json").write_text(imported_results.as_file(imported_results.result(seed=1)).text)
-    assert vezna(monkeypatch, "import", str(folder), "--url", server) == 0
-    assert "2 results imported into others." in capsys.readouterr().out
+    assert "2 results imported into others." in command("import", str(folder))
     (folder / "c.json").write_text('{"score": 47}')
-    assert vezna(monkeypatch, "import", str(folder), "--url", server) == 1
-    said = capsys.readouterr().out
-    assert f"{folder / 'c.json'}: the file was rejected" in said
-    assert "score: A score is a fraction from 0 to 1, not 47. Write 47 % as 0.47." in said
-    assert "0 results imported into others, 2 already imported, 1 file refused." in said
-    assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["added"] == [3]
+    said = command("import", str(folder), status=1)
+    assert str(folder / "c.json") in said and "2 already imported, 1 file refused" in said
+    added = command("import", str(folder / "a.json"), "--collection", "x", "--json")
+    assert json.loads(added)["added"] == [3]
+    assert "does not exist" in command("import", str(tmp_path / "gone"), status=1).replace("\n", "")
 
 
-def test_any_runs_are_compared_in_the_terminal_with_their_confounders(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.json").write_text(
-        imported_results.as_file(imported_results.result(), imported_results.result(label="full", method="full")).text
-    )
-    assert vezna(monkeypatch, "import", str(tmp_path / "a.json"), "--url", server) == 0
-    capsys.readouterr()
-    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--url", server) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "Undecided whether LoRA r=8 loses less than 1 point against full" in shown
-    assert "imported" in shown and "75.0 (" in shown
-    assert "all results are imported: Vezna has not verified them" in shown
-    assert vezna(monkeypatch, "compare", "--collection", "1", "--reference", "1", "--url", server, "--json") == 0
-    arms = json.loads(capsys.readouterr().out)["arms"]
-    assert [(arm["title"], arm["reference"]) for arm in arms] == [("LoRA r=8", True), ("full", False)]
-    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "2.5", "--url", server) == 0
-    assert "margin 2.5 points" in capsys.readouterr().out
-    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "0", "--url", server) == 1
-    assert "'0' is not a margin" in capsys.readouterr().err
-    assert vezna(monkeypatch, "compare", "--margin", "2", "--url", server) == 1
-    assert "No run is given" in capsys.readouterr().err
-    assert vezna(monkeypatch, "compare", "--runs", "1,x", "--url", server) == 1
-    assert "'x' is not the id of a run" in capsys.readouterr().err
-    assert vezna(monkeypatch, "compare", "--url", server) == 1
-    assert "Nothing is given to compare" in capsys.readouterr().err
+@pytest.mark.usefixtures("server")
+def test_any_runs_are_compared_in_the_terminal(command: Command, tmp_path: Path) -> None:
+    results = imported_results.result(), imported_results.result(label="full", method="full")
+    (tmp_path / "a.json").write_text(imported_results.as_file(*results).text)
+    command("import", str(tmp_path / "a.json"))
+    assert "75.0 (" in command("compare", "--runs", "1,2")
+    compared = json.loads(command("compare", "--collection", "1", "--reference", "1", "--json"))
+    assert [(arm["title"], arm["reference"]) for arm in compared["arms"]] == [("LoRA r=8", True), ("full", False)]
+    assert json.loads(command("compare", "--runs", "1,2", "--margin", "2.5", "--json"))["margin"] == 0.025
+    wrong = {("--runs", "1,2", "--margin", "0"): "'0'", ("--margin", "2"): "No run", ("--runs", "1,x"): "'x'", (): ""}
+    for arguments, named in wrong.items():
+        assert named in command("compare", *arguments, status=1)
 
 
-@pytest.mark.parametrize(("name", "says"), [("gone", "gone does not exist"), ("", "contains no .json file")])
-def test_an_import_of_nothing_is_a_sentence(
-    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vezna(monkeypatch, "import", str(tmp_path / name)) == 1
-    assert says in capsys.readouterr().err.replace("\n", "")
-
-
+@pytest.mark.usefixtures("server")
 def test_studies_and_runs_are_listed_filtered_and_cancelled(
-    server: str, registered: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, registered: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VEZNA_URL", server)
     monkeypatch.setattr(shared, "console", Console(width=200))
-
-    def said(*arguments: str, status: int = 0) -> str:
-        assert vezna(monkeypatch, *arguments) == status
-        printed = capsys.readouterr()
-        return printed.err if status else printed.out
-
-    with registered.transaction() as session:
-        study_service.submit(session, SilentBell(), StudySpec.model_validate(STUDY))
+    submitted(registered)
     finish(registered, 1, 0.5)
-    table = said("list")
+    table = command("list")
     assert "Small study" in table and "1 of 4 runs" in table
-    listed = json.loads(said("list", "runs", "--filter", "not succeeded", "--json"))
-    assert [run["id"] for run in listed] == [4, 3, 2]
-    assert [run["id"] for run in json.loads(said("list", "runs", "--status", "succeeded", "--json"))] == [1]
-    assert [run["id"] for run in json.loads(said("list", "runs", "--method", "lora", "--limit", "1", "--json"))] == [4]
-    assert "50.0\N{NO-BREAK SPACE}%" in said("list", "runs", "--sort", "score")
-    assert "vezna list runs --method" in said("list", "--method", "lora", status=1)
-    assert "--filter archived" in said("list", "runs", "--archived", status=1)
-    assert "nonsense" in said("list", "runs", "--filter", "nonsense = 1", status=1)
-    assert said("cancel", "4", "--run").strip() == "Run 4 is being cancelled: it is cancelled."
-    assert "Study 1 is being cancelled" in said("cancel", "1")
-    assert {run["status"] for run in json.loads(said("list", "runs", "--json"))} == {"succeeded", "cancelled"}
-    assert said("cancel", "1", status=1)
-    assert said("list", "--archived", "--json").strip() == "[]"
+
+    def listed(*arguments: str) -> list[int]:
+        return [run["id"] for run in json.loads(command("list", "runs", *arguments, "--json"))]
+
+    assert listed("--filter", "not succeeded") == [4, 3, 2]
+    assert listed("--status", "succeeded") == [1]
+    assert listed("--method", "lora", "--limit", "1") == [4]
+    assert "50.0\N{NO-BREAK SPACE}%" in command("list", "runs", "--sort", "score")
+    assert "vezna list runs --method" in command("list", "--method", "lora", status=1)
+    assert "--filter archived" in command("list", "runs", "--archived", status=1)
+    assert "nonsense" in command("list", "runs", "--filter", "nonsense = 1", status=1)
+    command("cancel", "4", "--run")
+    command("cancel", "1")
+    assert {run["status"] for run in json.loads(command("list", "runs", "--json"))} == {"succeeded", "cancelled"}
+    assert command("cancel", "1", status=1)
+    assert command("list", "--archived", "--json").strip() == "[]"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
 
 from app.main import create_app
 from app.settings import Settings
@@ -13,7 +14,8 @@ from app.store.database.session import Database
 from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled.filled import register, still_alive
-from tests.support.filled.language import fill_language
+from tests.support.filled.language import fill_language, register_language
+from tests.support.rows.factories import empty_database
 from tests.support.servers.forms import form_headers
 
 
@@ -52,6 +54,21 @@ def with_language(full: TestClient) -> TestClient:
     with database_of(full).transaction() as session:
         fill_language(session)
     return full
+
+
+@pytest.fixture
+def language(registered_only: TestClient) -> TestClient:
+    """… that knows the sample and language models."""
+    with database_of(registered_only).transaction() as session:
+        register_language(session)
+    return registered_only
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
 
 
 def database_of(client: TestClient) -> Database:

@@ -9,14 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.domain.errors import Invalid, Unavailable
+from app.domain.errors import Unavailable
 from app.domain.inference import MOST_PICTURE_BYTES, InferenceRequest, Picture, Subject, failed
-from app.domain.messages import Message
 from app.features.serving.pages.playground import context
 from app.features.serving.pages.playground.context import FlipPlace, PlaygroundPage
 from app.features.serving.pages.playground.form import PlaygroundQuery
 from app.features.serving.services import inference
-from app.store.tables import RunRow, StudyRow
+from app.store.tables import RunRow
 from app.web.http import csrf
 from tests.support.fakes.inference import FakeExchange, classified, tagged, written
 from tests.support.servers.forms import form_token
@@ -47,16 +46,6 @@ def page(client: TestClient, *models: object, **query: object) -> str:
     return answer.text
 
 
-def test_without_a_run_it_offers_those_that_can_answer(full: TestClient) -> None:
-    html = page(full)
-    assert f'<option value="{runs(full)[0]}">' in html
-    assert all(f'<option value="{run}">' not in html for run in runs(full, status="failed"))
-
-
-def test_before_any_run_it_says_what_it_will_show(empty: TestClient) -> None:
-    assert "No run has succeeded yet" in page(empty)
-
-
 def test_classifiers_answer_in_the_page_with_bars_and_word_importance(full: TestClient) -> None:
     run, other, *_ = runs(full)
     fake = exchange(full, classified("tech", PROBABILITIES))
@@ -71,14 +60,6 @@ def test_classifiers_answer_in_the_page_with_bars_and_word_importance(full: Test
     assert "<style" not in html and " style=" not in html
 
 
-def test_what_was_asked_is_in_the_form_again(full: TestClient) -> None:
-    run = runs(full)[0]
-    html = page(full, run, text="")
-    assert f'<input type="checkbox" name="model" value="{run}" checked>' in html
-    assert '<input type="checkbox" name="model" value="base">' in html
-    assert "Write a text" in html
-
-
 @pytest.mark.parametrize(
     ("models", "says"),
     [(["nine"], "neither the number of a run nor base"), ([99999], "no run 99999"), (["RUNNING"], "is running")],
@@ -88,11 +69,6 @@ def test_a_wrong_model_is_an_error_at_its_field(full: TestClient, models: list[o
     named = [runs(full, status="running")[0] if model == "RUNNING" else model for model in models]
     html = page(full, *named, text=TEXT)
     assert says in html and not fake.requests
-
-
-def test_classifiers_and_language_models_do_not_stand_side_by_side(with_language: TestClient) -> None:
-    one, other = runs(with_language)[0], runs(with_language, "causal-lm")[0]
-    assert "Compare runs of one kind" in page(with_language, one, other, text=TEXT)
 
 
 def test_taggers_mark_entities_in_the_text_and_name_the_words_on_which_they_differ(full: TestClient) -> None:
@@ -171,15 +147,6 @@ def test_a_form_without_a_usable_picture_is_refused(full: TestClient, picture: b
     assert status == 422 and says in html and fake.requests == [] and 'aria-invalid="true"' in html
 
 
-def test_a_picture_that_the_worker_refuses_is_an_error_at_its_field(full: TestClient) -> None:
-    run, *_ = runs(full)
-    become_tagger(full, run, "image-classification")
-    refused = Invalid.field("inputs.0", Message("This image cannot be read (cannot identify image file)"))
-    exchange(full, lambda _request: [failed(refused)])
-    status, html = sent(full, b"<svg/>", run)
-    assert status == 422 and "This image cannot be read" in html and 'id="picture-error-1"' in html
-
-
 def test_a_picture_needs_a_form_of_this_server(full: TestClient) -> None:
     foreign = {csrf.HEADER: "0.0"}
     answer = full.post("/playground", data={"model": "1"}, files={"picture": ("a.jpg", b"x")}, headers=foreign)
@@ -219,20 +186,6 @@ def test_a_conversation_of_the_test_split_is_named_and_an_edited_one_is_a_prompt
     named = f"/api/v1/playground/events?model={run}&amp;study=3&amp;item=7"
     assert stream() == stream(text=text.replace("\n", "\r\n")) == named
     assert "item=" not in stream(text="user: Rain?") and "text=user" in stream(text="user: Rain?")
-
-
-def test_a_worker_that_cannot_answer_says_why(full: TestClient) -> None:
-    exchange(full, lambda _request: [failed(Unavailable("It needs 900 MiB, and 300 MiB are free."))])
-    html = page(full, runs(full)[0], text=TEXT)
-    assert "No answer" in html and "300 MiB are free" in html
-
-
-def test_an_item_that_flips_opens_with_its_text_and_label(full: TestClient) -> None:
-    exchange(full, classified("tech", PROBABILITIES))
-    with database_of(full).reading() as session:
-        study = session.scalars(select(StudyRow.id).order_by(StudyRow.id)).first()
-    html = full.get(f"/studies/{study}/flips").text
-    assert "/playground?model=base" in html or "no file with its text" in html or "could not be read" in html
 
 
 def test_language_models_are_streamed_from_an_address_that_the_page_names(with_language: TestClient) -> None:
@@ -277,14 +230,3 @@ def test_a_wrong_stream_is_refused_before_it_begins(with_language: TestClient, q
     answer = with_language.get(f"/api/v1/playground/events?{query}")
     assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
     assert not fake.requests
-
-
-def test_study_run_and_model_lead_to_it(full: TestClient) -> None:
-    run = runs(full)[0]
-    with database_of(full).reading() as session:
-        study = session.get_one(RunRow, run).study_id
-        model = session.get_one(RunRow, run).spec.base_model
-    assert f"/playground?model=base&amp;model={run}" in full.get(f"/runs/{run}").text
-    link = full.get(f"/studies/{study}").text.split('id="to-playground"')[1][:200]
-    assert "/playground?model=base&amp;model=" in link
-    assert "/playground?base=" in full.get(f"/models/{model}").text.split('id="to-playground"')[1][:200]

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import pytest
 
 from app.domain.imports.result import ImportedResult
 from app.features.elsewhere.rules import NamedText, Refused, read
-from tests.support.rows.imported_results import ALL, HERE, peft_files
-
-WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
+from tests.support.rows.imported_results import HERE, peft_files
 
 
 def results(folder: Path = HERE) -> dict[str, ImportedResult]:
@@ -100,14 +97,3 @@ def test_a_score_of_infinity_is_refused() -> None:
 def test_a_datasets_name_may_have_a_dot() -> None:
     [found] = read(changed("meta_info.dataset_info", {"gsm8k.v1": {"sha": "1"}, "gsm8k": {"sha": "740312add88f"}}))
     assert found.result.test_set == "GSM8K test split, 740312add88f"
-
-
-@WHOLE
-def test_all_published_results_are_read() -> None:
-    found = results(Path(ALL))
-    assert len(found) == 63
-    assert all(r.items == 1319 and r.peak_bytes and r.train_seconds for r in found.values())
-    names = Counter(r.label for r in found.values())
-    assert {name: n for name, n in names.items() if n > 1} == {
-        "LLaMA-Adapter": 2, "FRoD": 2, "GLoRA": 2, "(IA)³": 3, "prefix n=200": 2, "prompt n=200": 3, "PSOFT": 2
-    }  # fmt: skip

@@ -1,7 +1,6 @@
 """The figures of studies and runs: drawn from any state, checked against Vega-Lite's schema, without a hole in them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
@@ -10,20 +9,18 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
-from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.web.figures.drawing import render
-from app.web.figures.drawing.placement import LINE_HEIGHT, Box, beside, text_width
+from app.web.figures.drawing.placement import LINE_HEIGHT, Box, beside
 from app.web.figures.drawing.scales import Domain, Reach, Side
 from app.web.figures.drawing.theme import FAMILIES, MarkStyle
 from app.web.figures.figure import Figure, drawn
-from app.web.figures.runs.run import RunData, run_figure, run_figures
+from app.web.figures.runs.run import RunData, run_figures
 from app.web.figures.studies.study import FIGURES, StudyData, study_figure
 from app.web.figures.studies.verdict import Differences, Row
 from app.web.figures.studies.verdict import chart as differences_chart
 from app.web.figures.studies.view import USUAL
-from tests.support.rows.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
+from tests.support.rows.factories import ARMS, FULL, STATES, plain, seed_study
 
 SETTINGS = Settings()
 NAMES = {
@@ -53,13 +50,6 @@ READS = {
 """What each figure of a study reads from the store."""
 
 
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
-
-
 def figures(session: Session, **options: Any) -> dict[str, Figure]:
     """The figures of a study made for a test."""
     data = StudyData(session, SETTINGS, seed_study(session, **options))
@@ -84,45 +74,6 @@ def test_every_figure_is_there_in_every_state_and_draws_or_says_why_not(session:
             text = json.dumps(specification(figure.chart(narrow=narrow)), allow_nan=False)
             assert "NaN" not in text
         assert all(len(row) == len(figure.table.columns) for row in figure.table.shown)
-
-
-def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
-    found = figures(session, queued=ALL)
-    assert {figure.name: figure.empty for figure in found.values()} == {
-        "verdict": "No arm can be compared with full yet.",
-        "trade-off": "No run has a result yet.",
-        "curves": "No step has been reported yet.",
-        "break-even": "No arm has saved a file yet.",
-        "memory": "No run has a result yet.",
-        "time": "No run has a result yet.",
-        "weight-delta": "No matrix has been analysed yet.",
-        "matrices": "No matrix has been analysed yet.",
-        "tuning": "Nothing was tuned.",
-        "scores": "No run has a result yet.",
-    }
-
-
-def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
-    titles = {name: plain(figure.title) for name, figure in figures(session).items()}
-    assert titles["trade-off"] == "LoRA r=8 is enough with 150 MiB instead of 403 MiB"
-    assert titles["memory"] == (
-        "LoRA r=8 needs 259 MiB less for gradients and optimizer state; full fine-tuning peaks at 403 MiB"
-    )
-    assert titles["time"] == "LoRA r=8 saves 26 s of 54 s of training, 14 s of it in the backward pass"
-
-
-def test_every_figure_counts_the_seeds_alike_where_arms_have_unlike_numbers(session: Session) -> None:
-    found = figures(session, failed={("LoRA r=8", seed): FailureCode.DIVERGED for seed in (1, 2)})
-    notes = {name: figure.note for name, figure in found.items()}
-    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "trade-off", "curves", "time"))
-    assert "With one seed (LoRA r=8) they cover the test items only." in notes["verdict"]
-
-
-def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> None:
-    titles = {name: plain(figure.title) for name, figure in figures(session, luck=0.5, seed_sd=0.012).items()}
-    assert titles["trade-off"] == (
-        "LoRA r=8 needs 150 MiB instead of 403 MiB; whether it loses less than 2 points is undecided"
-    )
 
 
 def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
@@ -151,13 +102,6 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
     assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):
         json.dumps(specification(figure.chart(narrow=True)), allow_nan=False)
-
-
-def test_the_kept_checkpoint_is_named_whatever_else_has_room(session: Session) -> None:
-    study = StudyData(session, SETTINGS, seed_study(session)).comparison
-    figure = run_figure(RunData(session, SETTINGS, study.runs[0].run_id), "loss")
-    text = json.dumps(specification(figure.chart(narrow=True)))
-    assert "kept: validation 0.37" in text
 
 
 def test_an_inline_drawing_has_one_label_the_pages_font_and_ids_of_its_own(session: Session) -> None:
@@ -237,10 +181,6 @@ def test_a_name_without_room_is_left_out_rather_than_printed_over_others() -> No
     assert beside([(50, 50)], [[(60, 1)]], [Box(-500, -500, 500, 500)], Box(0, 0, 100, 100)) == [None]
 
 
-def test_a_wider_text_is_estimated_as_wider() -> None:
-    assert text_width("LoRA r=8") < text_width("LoRA r=8", bold=True) < text_width("rsLoRA r=16", bold=True)
-
-
 @pytest.mark.parametrize(
     ("values", "side", "within"),
     [
@@ -283,8 +223,3 @@ def test_the_file_of_a_figure_asks_the_database_for_no_steps_but_those_of_a_curv
     assert tables("verdict") == tables("trade-off") == tables("break-even") == set()
     assert tables("curves") == {"step_chunks"}
     assert tables("matrices") == {"weight_deltas"}
-
-
-def test_a_chart_that_does_not_exist_is_refused_with_the_choices(session: Session) -> None:
-    with pytest.raises(NotFound, match=r"no chart 'nope'\. Choose from: verdict, trade-off"):
-        study_figure(StudyData(session, SETTINGS, seed_study(session)), USUAL, "nope")

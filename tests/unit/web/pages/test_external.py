@@ -1,19 +1,13 @@
 """The pages of a study whose runs are trained elsewhere."""
 
-import re
 from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.support.rows.external import FACTS, FULL, LORA, declare
+from tests.support.rows.external import FULL, LORA, declare
 from tests.support.rows.factories import plain
 
 API = "/api/v1"
-
-
-def words(html: str) -> str:
-    """The text of a page, its elements apart by a space."""
-    return " ".join(re.sub(r"<[^>]+>", " ", plain(html)).split())
 
 
 def test_a_study_shows_where_its_runs_stand_and_then_its_verdict(empty: TestClient) -> None:
@@ -31,16 +25,6 @@ def test_a_study_shows_where_its_runs_stand_and_then_its_verdict(empty: TestClie
     assert "Report a run" not in text
     assert "trained elsewhere" in empty.get("/runs").text
     assert "imported" not in plain(empty.get("/runs").text)
-
-
-def test_the_comparison_says_what_is_equal_different_and_unknown(empty: TestClient) -> None:
-    script = declare(empty, API)
-    script.train(FULL, 0, 0.9)
-    script.train(LORA, 0, 0.5, facts=FACTS | {"device": "NVIDIA A10", "splits": {}})
-    text = words(empty.get(f"/compare?collection={script.study}").text)
-    assert "The splits are not known to be the same : no verdict until every run reports the same hashes" in text
-    assert "device differs NVIDIA L4 NVIDIA A10" in text or "device differs NVIDIA A10 NVIDIA L4" in text
-    assert "split rows unknown" in text
 
 
 def test_a_run_shows_what_its_script_reported(empty: TestClient) -> None:

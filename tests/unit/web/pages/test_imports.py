@@ -15,12 +15,6 @@ def send(client: TestClient, *files: tuple[str, str | bytes], collection: str = 
     return client.post("/imports", data={"collection": collection}, files=parts)
 
 
-def test_the_page_says_what_to_do_where_nothing_was_imported(empty: TestClient) -> None:
-    text = empty.get("/imports").text
-    assert "No imported results yet" in text
-    assert "vezna import results/" in text
-
-
 def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> None:
     answer = send(
         empty, *((f.name, f.text) for f in peft_files()), ("../bad<b>.json", '{"score": NaN}'), collection="PEFT"
@@ -57,20 +51,3 @@ def test_ten_thousand_files_are_too_many_for_a_form(empty: TestClient) -> None:
     answer = send(empty, *[("a.json", b"{}")] * 10_000)
     assert answer.status_code == 400
     assert "Maximum number of files is 1000" in answer.text
-
-
-def test_an_imported_run_has_a_page_that_says_what_it_is(empty: TestClient) -> None:
-    send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT")
-    text = plain(empty.get("/runs/2").text)
-    assert "LoRA r=32 reaches accuracy 47.8 %" in text
-    assert "95 % interval 45.2 to 50.5 % over 1,319 test items, for this one seed." in text
-    assert "treat its items as independent" in text
-    assert "20.8 GiB (accelerator_memory_max, as PEFT&#39;s suite writes it)" in text
-    assert "q_proj, v_proj" in text
-
-
-def test_runs_from_elsewhere_stand_in_the_list_of_runs(empty: TestClient) -> None:
-    send(empty, ("a.json", as_file(result(metric="pass@1", method=None, family="adapter")).text))
-    text = empty.get("/runs").text
-    assert "LoRA r=8" in text
-    assert "Pass@1" in text

@@ -17,7 +17,6 @@ from app.domain.runs.clocks import Clocks
 from app.store.runs import queries as runs
 from app.web.figures.drawing import render, stacks
 from app.web.figures.resources.parts import LEDGER, TimeUse, estimated_sizes, ledger_sizes, time_stacks
-from app.words.models.memory_fit import error_words
 from tests.support.filled import estimates as filled_estimates
 from tests.support.rows.estimates import request
 from tests.support.rows.factories import plain
@@ -46,17 +45,6 @@ def shown(client: TestClient, address: str) -> str:
     return plain(html.unescape(client.get(address).text))
 
 
-def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient) -> None:
-    text = shown(ledgers, f"/runs/{LORA}")
-    assert re.search(r"<figcaption>150 MiB at the peak, estimated 15\d MiB</figcaption>", text)
-    for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device overhead"):
-        assert owner in text
-    assert re.search(r"Estimated 15\d MiB, measured 150 MiB: 0\.\d % too high\.", text)
-    assert re.search(r"Train time: estimated \d\d s, measured 28 s: \d\.\d % too (high|low)", text)
-    assert "Memory peaked in the backward pass of step 4, with 16 rows of 14 tokens." in text
-    assert "from 2 past runs" in text
-
-
 def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
     rows = list(csv.DictReader(io.StringIO(ledgers.get(f"/runs/{LORA}/charts/owners.csv").text)))
     *parts, peak = [float(row["bytes"]) for row in rows]
@@ -75,28 +63,6 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
     larger = guess.model_copy(update={"phases": {"train": held.total, "evaluate": held.total + 30}})
     sizes = dict(zip([css for css, _name in LEDGER], estimated_sizes(larger, held.total + 50), strict=True))
     assert (sizes["device"], sizes["phase"]) == (20, 30)
-
-
-@pytest.mark.slow
-def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
-    assert "Weights file: estimated 0.29 MiB, measured 0.30 MiB: 1.9 % too low." in shown(ledgers, f"/runs/{LORA}")
-    assert "Weights file:" not in shown(ledgers, f"/runs/{OLD}")
-
-
-def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
-    text = shown(ledgers, f"/runs/{OLD}")
-    assert "activations and rest" in text
-    assert "remainder" in text
-    assert "estimated" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
-
-
-def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
-    with database_of(ledgers).transaction() as session:
-        run = runs.get(session, RUNNING)
-        estimated = runs.get(session, LORA if run.method_kind == "lora" else 1)
-        run.estimate_id, run.stored_estimates_json = estimated.estimate_id, estimated.stored_estimates_json
-    text = shown(ledgers, f"/runs/{RUNNING}")
-    assert re.search(r"<figcaption>Memory \d+ MiB, estimated peak \d+ MiB</figcaption>", text)
 
 
 def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledgers: TestClient) -> None:
@@ -124,17 +90,6 @@ def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClie
     text = shown(ledgers, f"/runs/{FAILED}")
     assert "Memory savings" not in text
     assert "step 3: nan" in text
-
-
-def test_without_a_ledger_a_failure_names_what_was_requested_and_without_that_its_message(ledgers: TestClient) -> None:
-    with database_of(ledgers).transaction() as session:
-        run = runs.get(session, FAILED)
-        run.failure_ledger_json, run.failure_requested_bytes = None, 2**31
-    assert "The trainer requested 2.0 GiB more." in shown(ledgers, f"/runs/{FAILED}")
-    with database_of(ledgers).transaction() as session:
-        run = runs.get(session, FAILED)
-        run.failure_message, run.failure_requested_bytes = "no memory", None
-    assert "<code>no memory</code>" in shown(ledgers, f"/runs/{FAILED}")
 
 
 def test_the_savings_of_a_run_that_did_not_fail_are_an_empty_list(ledgers: TestClient) -> None:
@@ -176,15 +131,6 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
         assert sum(parts) == pytest.approx(measured)
 
 
-@pytest.mark.slow
-def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -> None:
-    text = shown(ledgers, "/studies/3").split('id="time"')[1].split("</section>")[0]
-    assert "estimated training, with its band" not in text
-    assert "Train time, estimated and measured" not in text
-    [row, *_] = csv.DictReader(io.StringIO(ledgers.get("/studies/3/charts/time.csv").text))
-    assert row["train_seconds"] and row["estimated_train_seconds"] == row["error"] == ""
-
-
 def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
     data = time_stacks([use(EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))])
     _measured, guess = data.bars
@@ -221,14 +167,3 @@ def test_what_no_bar_has_is_not_in_the_legend() -> None:
     data = time_stacks([use(wall=29.0, forward=0.0, data=0.0, evaluate=0.0)])
     drawn = stacks.chart(data, 556).configure(**render.CONFIG).to_dict(validate=True)
     assert legend(drawn) == ["backward", "optimizer", "everything else"]
-
-
-def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
-    text = shown(ledgers, "/studies/3").split('id="memory"')[1].split("</section>")[0]
-    assert "activations and rest" in text
-    assert "temporaries" not in text
-
-
-@pytest.mark.parametrize(("error", "words"), [(0.007, "0.7 % too high"), (-0.012, "1.2 % too low"), (0.0001, "exact")])
-def test_an_error_is_said_in_words(error: float, words: str) -> None:
-    assert plain(error_words(error)) == words

@@ -82,14 +82,6 @@ def test_the_navigation_says_where_one_is(full: TestClient) -> None:
     assert '<a href="/runs" aria-current="true">' in full.get("/runs/1").text
 
 
-def test_the_header_says_who_works(empty: TestClient, full: TestClient) -> None:
-    assert "2 workers, 1 running" in full.get("/studies").text
-
-
-def test_no_worker_is_said_in_the_header(empty: TestClient) -> None:
-    assert "no worker" in empty.get("/studies").text
-
-
 def test_a_static_file_may_be_kept_only_under_the_address_with_its_hash(empty: TestClient) -> None:
     address = next(iter(re.findall(r'href="(/static/css/tokens\.css\?v=\w+)"', empty.get("/studies").text)))
     assert "immutable" in empty.get(address).headers["cache-control"]
@@ -103,8 +95,3 @@ def test_the_face_is_asked_for_with_the_page_by_the_address_that_the_stylesheet_
     answer = empty.get(face)
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "public, max-age=86400"
-
-
-def test_a_worker_says_what_not_every_worker_can_do(full: TestClient) -> None:
-    assert "<small>cuda, supports QLoRA</small>" in full.get("/workers").text
-    assert "<small>cpu</small>" in full.get("/workers").text

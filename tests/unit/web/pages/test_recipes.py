@@ -22,7 +22,6 @@ from app.words.format import duration
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled import estimates as filled_estimates
 from tests.support.filled import filled
-from tests.support.filled.language import CAUSAL, fill_language
 from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import end_trial
 from tests.unit.web.conftest import database_of
@@ -42,19 +41,6 @@ def queued(client: TestClient) -> int:
         return session.query(StudyRow).count()
 
 
-def test_the_list_has_every_recipe_with_its_claim_and_cost(full: TestClient) -> None:
-    page = words(full, "/recipes")
-    for recipe in recipes.library().values():
-        assert recipe.title in page and recipe.claim in page and recipe.source.citation in page
-    assert "20 runs" in page and "and 12 trials" in page
-    assert page.count("not run yet") == len(recipes.library())
-    assert "has no rows for causal-lm" in page, "why a recipe cannot run on the chosen model"
-
-
-def test_without_models_and_data_the_page_says_what_to_add(empty: TestClient) -> None:
-    assert "this installation has none yet" in words(empty, "/recipes")
-
-
 def test_a_recipe_has_a_page_with_its_rule_and_its_file(full: TestClient) -> None:
     recipe = recipes.get("rate-ratio")
     page = words(full, "/recipes/rate-ratio")
@@ -63,16 +49,6 @@ def test_a_recipe_has_a_page_with_its_rule_and_its_file(full: TestClient) -> Non
     assert full.get("/recipes/rate-ratio/recipe.yaml").text.startswith("# Five rates")
     assert full.get("/recipes/elsewhere").status_code == 404
     assert "Choose from: attention-only" in full.get("/api/v1/recipes/elsewhere").json()["detail"]
-
-
-def test_published_drift_and_spread_stand_apart_with_versions(full: TestClient) -> None:
-    page = words(full, "/recipes/seed-noise")
-    assert "No outcome judges Lily" in page and "1,319 items, and fewer items give more noise" in page
-    assert "From transformers 4.57.1, torch 2.9.0, peft 0.18.1.dev0 to transformers 5.13.1" in page
-    assert "common drift −1.8 points, residual spread 0.9; 11 of 11 configurations fell." in page
-    assert "residual spread 0.2, over 9 configurations" in page
-    assert "± 2.7 points for one score, ± 3.8 for a difference of two" in page
-    assert "Every result has one seed, so none of this is seed noise." in page
 
 
 @pytest.mark.parametrize(
@@ -167,17 +143,6 @@ def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) ->
     assert full.get("/recipes?outcome=perhaps").status_code == 422
 
 
-def test_the_figure_has_every_check_and_the_bounds_of_its_rule(full: TestClient) -> None:
-    ran(full, "rank-ladder", {"rank 64": 0.9, "rank 16": 0.9, "rank 4": 0.89, "rank 1": 0.7})
-    page = words(full, "/recipes/rank-ladder")
-    assert "of 3 checks" in page and "rank 1 minus rank 64" in page
-    numbers = full.get("/recipes/rank-ladder/charts/recipe.csv").text.splitlines()
-    assert numbers[0] == "check,value,low,high" and len(numbers) == 4
-    assert float(numbers[1].split(",")[1]) == pytest.approx(-20, abs=1)
-    assert full.get("/recipes/rank-ladder/charts/recipe.svg").headers["content-type"] == "image/svg+xml"
-    assert full.get("/recipes/capacity/charts/recipe.svg").status_code == 404
-
-
 def test_a_claim_that_fails_here_is_not_reproduced(full: TestClient) -> None:
     ran(full, "attention-only", {"all-linear": 0.7, "attention-only": 0.9})
     assert full.get("/api/v1/recipes/attention-only/card").json()["outcome"] == Outcome.NOT_REPRODUCED
@@ -266,12 +231,3 @@ def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClie
     assert fields.pop("idempotency_key") and fields.pop("csrf_token")
     assert fields == ON | {"general_text": "", "insist": "true"}
     assert registered_only.post("/recipes/rank-ladder/run", data=fields).status_code == 303
-
-
-def test_the_list_begins_with_the_sample_and_keeps_a_choice(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        fill_language(session)  # another model and other data, by name before the sample's
-    page = full.get("/recipes").text
-    assert "<option selected>all-MiniLM-L6-v2</option>" in page and 'value="bbc-headlines" selected' in page
-    chosen = full.get(f"/recipes?model={CAUSAL}").text
-    assert f"<option selected>{CAUSAL}</option>" in chosen

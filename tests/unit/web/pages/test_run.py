@@ -51,40 +51,6 @@ def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
     assert "/cancel" not in text
 
 
-@pytest.mark.parametrize("ledger", [0.0, 3.0])
-def test_a_throughput_names_the_steps_that_it_leaves_out_if_there_are_any(full: TestClient, ledger: float) -> None:
-    with database_of(full).transaction() as session:
-        run = runs.get(session, SUCCEEDED)
-        stored = run.result_json or {}
-        run.result_json = stored | {"clocks": stored["clocks"] | {"ledger": ledger}}
-    text = full.get(f"/runs/{SUCCEEDED}").text
-    environment = " ".join(text.split("<h2>Environment</h2>")[1].split("</dl>")[0].split())
-    left_out = " tokens/s, without the first step and those whose memory was recorded </dd>"
-    assert (left_out in environment) is (ledger > 0)
-    assert ("tokens/s </dd>" in environment) is (ledger == 0)
-    assert "<dt>Wall time</dt>" in environment
-
-
-@pytest.mark.parametrize(("language", "words"), [("en", "trained on 2 hosts"), ("bg", "обучено на 2 хоста")])
-def test_a_run_of_several_hosts_says_on_how_many(full: TestClient, language: str, words: str) -> None:
-    headers = {"Accept-Language": language}
-    assert words not in full.get(f"/runs/{SUCCEEDED}", headers=headers).text
-    with database_of(full).transaction() as session:
-        run = runs.get(session, SUCCEEDED)
-        stored = run.result_json or {}
-        run.result_json = stored | {"environment": stored["environment"] | {"hosts": 2, "device_name": "(1 + 1) × L4"}}
-    assert f"(1 + 1) × L4, cpu; {words}" in full.get(f"/runs/{SUCCEEDED}", headers=headers).text
-
-
-def test_a_run_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        run = runs.get(session, SUCCEEDED)
-        run.result_json = (run.result_json or {}) | {"confusion": None}
-    answer = full.get(f"/runs/{SUCCEEDED}")
-    assert answer.status_code == 200
-    assert "charts/confusion" not in answer.text
-
-
 def test_clocks_sum_to_the_attempt(full: TestClient) -> None:
     text = full.get(f"/runs/{SUCCEEDED}").text.split('aria-label="Clocks"')[1].split("</table>")[0]
     numbers = [float(n) for n in re.findall(r'</th>\s*<td class="num">([\d.]+)</td>', text)]
@@ -105,10 +71,6 @@ def test_a_run_that_downloads_its_model_shows_how_far_it_is(full: TestClient) ->
     assert "download 37.5\xa0%" in full.get(f"/studies/{study}").text
     answer = full.get(f"/api/v1/runs/{RUNNING}").json()
     assert (answer["downloaded_bytes"], answer["download_bytes"]) == (3 << 29, 4 << 30)
-
-
-def test_a_run_whose_worker_had_the_model_has_no_download_on_its_way(full: TestClient) -> None:
-    assert "<li data-done>download<" not in full.get(f"/runs/{RUNNING}").text
 
 
 @pytest.mark.parametrize("written", ["yaml", "json"])
@@ -133,10 +95,6 @@ def test_a_running_run_is_followed(full: TestClient) -> None:
     assert 'id="byline" hx-swap-oob="true"' in update
     assert 'id="worker-state" hx-swap-oob="true"' in update
     assert "<svg" in full.get(f"/runs/{RUNNING}/figures").text
-
-
-def test_a_queued_run_says_its_place(full: TestClient) -> None:
-    assert "position 1 in the queue" in full.get(f"/runs/{QUEUED}").text
 
 
 def test_the_live_part_of_an_ended_run_asks_for_the_page(full: TestClient) -> None:
@@ -183,14 +141,6 @@ def test_a_run_that_begins_again_counts_only_its_own_attempt(full: TestClient) -
     assert list(states) == ["done", "current", *["ahead"] * 6]
     assert seconds[1] == pytest.approx(5, abs=1)
     assert RunStatus(run.status) is RunStatus.RUNNING
-
-
-@pytest.mark.slow
-def test_an_adapter_is_said_to_be_peft_s_only_where_it_is(full: TestClient) -> None:
-    assert "load it with PEFT" in full.get("/runs/2").text
-    head_only = full.get("/runs/3").text
-    assert "the trained weights; the .json beside it says how to load them" in head_only
-    assert "PEFT" not in head_only.split("Spec")[0].replace("peft 0.18.1", "")
 
 
 def test_a_result_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:

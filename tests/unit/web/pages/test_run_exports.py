@@ -6,7 +6,7 @@ from html import unescape
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.comparison.fairness.export_gate import ExportGate, GateOutcome
+from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.models.exports import ExportFormat
 from app.features.shipping.queries import exports as model_exports
 from tests.support.filled.exports import add, gate
@@ -57,31 +57,6 @@ def test_the_fragment_shows_progress_and_stops_asking_when_it_has_ended(full: Te
     assert "<html" not in text
 
 
-@pytest.mark.parametrize(
-    ("result", "words"),
-    [
-        (PASS, ["pass", "−0.2 ± 0.4", "Margin ± 2", "645 of 646", "transformers 5.24.0"]),
-        (gate(GateOutcome.UNDECIDED, -0.011, 0.014), ["undecided", "may lose up to 2.5 points"]),
-        (gate(GateOutcome.FAIL, -0.06, 0.022), ["fail", "loses at least 3.8 points"]),
-        (
-            gate(GateOutcome.FAIL, 0.0, 0.003, wrong=2),
-            ["fail", "2 tensors differ from W + ΔW, such as bert.query.weight"],
-        ),
-        (gate(GateOutcome.PASS, 0.0, 0.003, text=True), ["first at token 5 of item 3f2a: ' Vienna' became ' Venice'"]),
-    ],
-    ids=["pass", "undecided", "fail", "weights", "text"],
-)
-def test_the_gate_is_said_in_words(full: TestClient, result: ExportGate, words: list[str]) -> None:
-    with database_of(full).transaction() as session:
-        export_id = add(session, SUCCEEDED, ExportFormat.MERGED_BFLOAT16, "succeeded", result)
-    text = section(full).replace("&#39;", "'")
-    for word in words:
-        assert word in text
-    assert f'href="/api/v1/exports/{export_id}/archive"' in text
-    full.post(f"/runs/{SUCCEEDED}/exports/{export_id}/delete")
-    assert f"/exports/{export_id}/" not in section(full)
-
-
 def test_an_export_can_be_loaded_with_code_that_is_there_to_copy(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         add(session, SUCCEEDED, ExportFormat.MERGED_BFLOAT16, "succeeded", PASS)
@@ -103,17 +78,3 @@ def test_another_runs_export_is_not_found(full: TestClient, action: str) -> None
     assert full.post(f"/runs/{QUEUED}/exports/{export_id}/{action}").status_code == 404
     with database_of(full).reading() as session:
         assert model_exports.get(session, export_id).status == "running"
-
-
-def test_a_failure_gives_its_reason_and_can_be_tried_again(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "failed")
-    text = section(full)
-    assert "The export process was killed by signal 9." in text
-    assert 'value="merged-float32"' in text
-
-
-def test_formats_that_do_not_suit_the_method_say_why(full: TestClient) -> None:
-    text = section(full, 1)  # full fine-tuning
-    assert "trains the model's own weights, so there is no adapter. Choose merged-float32" in text.replace("&#39;", "'")
-    assert 'value="adapter"' not in text

@@ -16,10 +16,10 @@ from app.features.elsewhere.services import imports
 from app.services.runs import annotations
 from app.store.runs import groups as run_groups
 from app.store.runs.columns import SORTABLE
-from app.store.runs.listing import NEWEST, Order, count, page
+from app.store.runs.listing import Order, count, page
 from app.store.tables import RunRow
 from app.web.pages.runs.form import CHOICES, DEFAULT
-from app.words.format import hundred, rate
+from app.words.format import hundred
 from tests.support.rows.imported_results import as_file, result
 from tests.unit.web.conftest import database_of
 
@@ -334,12 +334,6 @@ def test_tags_are_shown_and_found_also_those_of_a_study(full: TestClient) -> Non
     assert runs_like(full, 'note ~ "TOKENIZER"') == [2]
 
 
-def test_a_filter_that_fits_nothing_offers_all_runs(full: TestClient) -> None:
-    text = full.get("/runs?filter=method+%3D+full+and+cancelled+and+study+%3D+3").text
-    assert "No run matches" in text
-    assert 'href="/runs"' in text
-
-
 def test_an_empty_place_asks_for_the_beginning(full: TestClient) -> None:
     for address in ("/runs", "/studies"):
         assert full.get(f"{address}?after=").status_code == 200
@@ -348,16 +342,3 @@ def test_an_empty_place_asks_for_the_beginning(full: TestClient) -> None:
     assert full.get(f"/runs?study={10**30}").status_code == 200
     assert full.get("/runs?sort=-score&after=9999").status_code == 404
     assert full.get("/runs?group=seed&after=9999").status_code == 404
-
-
-def test_numbers_are_in_the_units_of_their_columns(full: TestClient) -> None:
-    with database_of(full).reading() as session:
-        run = page(
-            session, parse("study = 1 and method = lora"), order=NEWEST, limit=1, fields=("score", "learning_rate")
-        )
-    (found,) = run.rows
-    row = full.get("/runs?study=1&method=lora").text.split("</tr>")[1]
-    assert f'<td class="num">{hundred(found.values["score"])}</td>' in row
-    assert '<td class="num">150</td>' in row
-    assert '<td class="num">28.0</td>' in row
-    assert f'<td class="num">{rate(found.values["learning_rate"])}</td>' in row

@@ -15,15 +15,6 @@ def weighed(client: TestClient, study_id: int) -> StudyComparison:
         return studies.comparisons(session, [study_queries.get(session, study_id)])[study_id]
 
 
-def test_a_row_says_what_was_compared_and_where_it_stands(full: TestClient) -> None:
-    text = full.get("/studies").text
-    assert '<a href="/studies/1"><strong>BBC headlines on MiniLM-L6</strong></a>' in text
-    assert "all-MiniLM-L6-v2, BBC headlines, 3 seeds" in text
-    assert "6 of 15 runs" in text
-    assert "1 of 4 runs failed" in text
-    assert "No verdict: the reference full has no result" in text
-
-
 def test_a_family_second_arm_has_a_hollow_marker_and_its_third_a_half_filled_one(full: TestClient) -> None:
     row = full.get("/studies").text.split("Two ranks")[1].split("</tr>")[0]
     assert row.count('class="hollow"') == 1
@@ -37,9 +28,3 @@ def test_a_scale_is_in_units_of_the_margin_and_never_leaves_its_box(full: TestCl
         scale = Scale.of(arm, found.margin)
         assert scale is not None
         assert 0 <= scale.low <= scale.at <= scale.high <= 120
-
-
-def test_older_studies_are_on_another_page_each_once(full: TestClient) -> None:
-    assert "Older studies" not in full.get("/studies").text
-    assert "Two ranks" not in full.get("/studies?after=3").text
-    assert "There are no older studies" in full.get("/studies?after=1").text

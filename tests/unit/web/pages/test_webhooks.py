@@ -58,9 +58,6 @@ def test_a_secret_is_shown_once_and_stored_encrypted(client: TestClient) -> None
     ("url", "events", "field", "why"),
     [
         ("https://evil.example/", ["run.failed"], "url", "may not reach evil.example"),
-        ("https://u:p@hooks.example.org/", ["run.failed"], "url", "user name or a password"),
-        ("", ["run.failed"], "url", "Must not be empty"),
-        (HOOK, [], "events", "Must have 1 or more entries"),
         (HOOK, ["run.started"], "events", "Must be one of"),
     ],
 )
@@ -69,17 +66,6 @@ def test_a_mistake_is_named_at_its_field(client: TestClient, url: str, events: l
     assert answer.status_code == 422 and f'href="#{field}"' in answer.text and why in answer.text
     with database_of(client).reading() as session:
         assert not queries.all_of_them(session)
-
-
-def test_one_too_many_is_refused_in_the_form(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "MOST_WEBHOOKS", 0)
-    answer = client.post("/webhooks", data={"url": HOOK, "events": "run.failed"})
-    assert answer.status_code == 409 and "Remove one first" in answer.text
-
-
-def test_it_says_that_nothing_is_sent_where_no_host_is_listed(empty: TestClient) -> None:
-    assert "Nothing is sent: no host is listed" in empty.get("/webhooks").text
-    assert "VEZNA_OUTBOUND_HOSTS" in empty.post("/webhooks", data={"url": HOOK, "events": "run.failed"}).text
 
 
 def test_only_admins_see_it(tmp_path: Path, empty: TestClient) -> None:

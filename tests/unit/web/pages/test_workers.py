@@ -22,32 +22,6 @@ from tests.unit.web.conftest import database_of
 CLASSES = "sequence-classification"
 
 
-def test_before_any_run_it_says_that_the_constant_is_assumed_and_what_to_do(registered_only: TestClient) -> None:
-    text = registered_only.get("/workers").text
-    assert "estimates rest on assumed constants" in text
-    assert 'href="/studies/new"' in text.split('id="accuracy"')[1]
-
-
-def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        filled_estimates.attach_estimates(session)
-    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
-    assert "x86, 2 cores" in text
-    assert ">fp32<" in text
-    rows = [
-        re.findall(r'<td class="num">(.*?)</td>', row)
-        for row in re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", text, re.DOTALL)
-    ]
-    assert len(rows) == 3
-    for runs, mean, worst, time_mean, time_worst, constant in rows:
-        assert runs == "3"
-        assert re.fullmatch(r"0\.\d %", mean)
-        assert re.fullmatch(r"\+0\.\d %", worst)
-        assert re.fullmatch(r"\d\.\d %", time_mean)
-        assert re.fullmatch(r"[+−]\d\.\d %", time_worst)
-        assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
-
-
 def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         filled_estimates.attach_estimates(session)
@@ -61,31 +35,10 @@ def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
     assert told == {("full", CLASSES), ("head-only", CLASSES), ("lora", "causal-lm")}
 
 
-def test_a_device_without_runs_has_its_assumed_constant_named_until_it_has_made_one(full: TestClient) -> None:
-    sentence = "x86, 2 cores has no run in float32 yet, so its constant is assumed: 48 MiB ± 15 MiB."
-    gpu = "NVIDIA L4 has no run in float32 yet, so its constant is assumed: 40 MiB ± 40 MiB."
-    text = plain(html.unescape(full.get("/workers").text))
-    assert text.count(sentence) == text.count(gpu) == 1
-    with database_of(full).transaction() as session:
-        filled_estimates.attach_estimates(session)
-    text = plain(html.unescape(full.get("/workers").text))
-    assert sentence not in text and gpu in text
-
-
 def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         filled_estimates.attach_estimates(session)
     assert "mean abs. error" not in full.get("/workers", headers={"HX-Request": "true"}).text
-
-
-def test_a_worker_whose_gpu_does_not_work_is_named_with_the_reason(full: TestClient) -> None:
-    problem = "Runs use the CPU, because the GPU does not work: the NVIDIA driver is too old."
-    assert "cannot use a GPU" not in full.get("/workers").text
-    with database_of(full).transaction() as session:
-        workers.sign_on(session, "w9", device="cpu", device_name="x86", memory_bytes=None, cores=1, problem=problem)
-    text = plain(html.unescape(full.get("/workers").text))
-    assert "w9 cannot use a GPU" in text and problem in text
-    assert [one["problem"] for one in full.get("/api/v1/workers").json() if one["name"] == "w9"] == [problem]
 
 
 def test_every_gpu_is_shown_once_with_its_run_its_worker_and_its_free_memory(full: TestClient) -> None:

@@ -2,13 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -28,14 +27,7 @@ from app.web.figures.figure import Figure
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.view import ViewParams
 from tests.support.filled import filled
-from tests.support.rows.factories import FULL, LORA, MANY, empty_database, plain, seed_study
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
+from tests.support.rows.factories import FULL, LORA, seed_study
 
 
 @dataclass(frozen=True)
@@ -166,35 +158,6 @@ def test_a_score_of_nothing_is_a_score(session: Session) -> None:
             row.score = 0.0
     _figure, data = drawn(found, curve="validation")
     assert data.curves[0].mean[:, 1].tolist() == [0.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize("trend", ["has levelled off", "is still falling"])
-def test_the_loss_is_called_level_or_falling_where_every_arm_shows_it(session: Session, trend: str) -> None:
-    found = evidence(session)
-
-    def law(step: NDArray[np.int32]) -> NDArray[np.float64]:
-        return 0.1 + np.exp(-step / 9.0) if trend == "has levelled off" else 1.5 - 0.005 * step
-
-    changed = {run: with_loss(seen, law(seen["step"])) for run, seen in found.steps.items()}
-    assert plain(drawn(replace(found, steps=changed))[0].title) == f"The training loss {trend} in every arm"
-
-
-def with_loss(seen: Steps, loss: NDArray[np.float64]) -> Steps:
-    changed = seen.copy()
-    changed["loss"] = loss
-    return changed
-
-
-def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
-    found = evidence(session)
-    titles = {curve: plain(drawn(found, curve=curve)[0].title) for curve in QUANTITIES}
-    assert titles["loss"] == "Training loss by step", "its noise hides whether it has levelled off in all three"
-    assert titles["validation"] == "Every run had its best validation score at the end"
-    assert "is clipped most: its gradient norm exceeds 1 in" in titles["gradient"]
-    assert titles["memory"] == "Highest memory after a step: full 403 MiB, LoRA r=8 150 MiB and head only 121 MiB"
-    assert titles["rate"].startswith("Highest learning rate: ")
-    many = evidence(session, arms=MANY)
-    assert plain(drawn(many, curve="memory")[0].title).count("MiB") == 2
 
 
 @pytest.mark.slow

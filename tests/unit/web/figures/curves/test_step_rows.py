@@ -1,12 +1,10 @@
 """Curves of steps: what a thinned answer picks, which columns there are, and how numbers are written into a CSV."""
 
-from typing import get_args
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.runs.result import STEP_DTYPE, StepColumn, StepMetrics, to_array
+from app.domain.runs.result import STEP_DTYPE, StepMetrics, to_array
 from app.store.runs.steps import column, picked
 from app.web.figures.curves.step_rows import step_table
 
@@ -15,10 +13,6 @@ def made(first: int, count: int) -> np.ndarray:
     steps = np.zeros(count, STEP_DTYPE)
     steps["step"], steps["loss"] = np.arange(first, first + count), np.arange(first, first + count) / 8
     return steps
-
-
-def test_the_columns_that_may_be_asked_for_are_those_that_are_stored() -> None:
-    assert get_args(StepColumn) == STEP_DTYPE.names == tuple(StepMetrics.model_fields)
 
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.data())

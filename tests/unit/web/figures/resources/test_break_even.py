@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,8 @@ from app.web.figures.resources.break_even import BreakEven, break_even
 from app.web.figures.resources.upkeep import money
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.view import PriceParams
-from tests.support.rows.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study
+from tests.support.rows.factories import plain, seed_study
 from tests.unit.web.conftest import database_of
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
 
 
 def drawn(session: Session, study: int | None = None, options: dict[str, Any] | None = None, **words: str) -> Figure:
@@ -125,32 +117,6 @@ def test_the_price_of_energy_is_a_field_where_some_was_counted(full: TestClient)
     page = full.get("/studies/1?kwh=dear")
     assert page.status_code == 422 and "&#39;dear&#39; is not an amount" in page.text
     assert "kwh=0.3" in full.get("/studies/1?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
-
-
-@pytest.mark.slow
-def test_a_study_and_a_run_say_what_the_device_drew(full: TestClient) -> None:
-    assert "Energy of training" not in full.get("/studies/1").text
-    with database_of(full).transaction() as session:
-        for run in session.scalars(select(RunRow).where(RunRow.study_id == 1).limit(2)):
-            run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
-    assert "72.0 kJ, counted in 2 of 9 runs" in plain(full.get("/studies/1").text)
-    assert "The device drew 36.0 kJ during training and validation." in plain(full.get("/runs/1").text)
-    assert "The device drew" not in full.get("/runs/9").text
-
-
-def test_without_whole_models_there_is_nothing_to_hold_adapters_against(session: Session) -> None:
-    figure = drawn(session, options={"arms": (LORA, HEAD), "reference": LORA.title})
-    assert figure.empty.startswith("No arm of this study keeps a whole model")
-    assert (
-        drawn(session, options={"arms": (FULL,)}).empty == "Every arm of this study keeps a whole model for each task."
-    )
-
-
-def test_many_arms_are_drawn_and_a_crossing_beyond_the_picture_is_not(session: Session) -> None:
-    figure = drawn(session, options={"arms": MANY}, tasks="1")
-    assert isinstance(figure.data, BreakEven)
-    assert len(figure.data.arms) == len(MANY)
-    json.dumps(figure.chart().configure(**render.CONFIG).to_dict(validate=True), allow_nan=False)
 
 
 def test_money_has_the_digits_that_it_needs() -> None:

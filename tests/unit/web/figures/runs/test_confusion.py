@@ -16,19 +16,6 @@ def figure(labels: list[int], predicted: list[int], names: list[str] = LABELS) -
     return confusion_matrix(Confusion.of(labels, predicted), names, STYLE)
 
 
-@pytest.mark.parametrize(
-    ("labels", "predicted", "title"),
-    [
-        ([0, 1, 2], [0, 1, 2], "All 3 test items are right"),
-        ([0, 0, 1, 1, 2], [0, 1, 1, 0, 0], "The most frequent error: “good” for “bad”, 1 of 2 items"),
-        ([0] * 30 + [1] * 10, [0] * 39 + [1], "97.5 % of the predictions are “bad”"),
-        ([0] * 30, [0] * 30, "All 30 test items are right"),
-    ],
-)
-def test_the_title_is_the_finding(labels: list[int], predicted: list[int], title: str) -> None:
-    assert figure(labels, predicted).title.replace("\xa0", " ") == title
-
-
 def test_a_row_is_shaded_by_its_shares() -> None:
     heat = figure([0, 0, 0, 1], [0, 0, 1, 1]).data
     assert isinstance(heat, Heat)

@@ -4,13 +4,11 @@ import csv
 import html
 import io
 import json
-import re
 
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.methods import SPECS
-from app.domain.models.weight_delta import UNCHANGED, WeightDeltas
+from app.domain.models.weight_delta import UNCHANGED
 from app.settings import Settings
 from app.store.runs import weight_deltas
 from app.web.figures.drawing import render
@@ -18,7 +16,6 @@ from app.web.figures.studies.study import StudyData, study_figure
 from app.web.figures.studies.view import ViewParams
 from app.words.runs import weight_delta as words
 from tests.support.rows.factories import plain
-from tests.support.rows.results import some_weight_deltas
 from tests.unit.web.conftest import database_of
 
 FULL, LORA, PROBE = 1, 2, 3
@@ -36,22 +33,6 @@ def table(client: TestClient, address: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(client.get(address).text)))
 
 
-def test_a_study_says_how_many_directions_each_update_uses_and_how_many_the_matrices_do(full: TestClient) -> None:
-    text = shown(full, "/studies/1")
-    assert re.search(
-        r"Full fine-tuning's ΔW has effective rank \d+ of 384 \(median over 34 of 36 matrices\); rank \d+ holds 90 %",
-        text,
-    )
-    assert re.search(r"LoRA r=8's ΔW has effective rank \d\.\d of at most 8 \(median over 12", text)
-    assert re.search(r"these matrices have effective rank \d+; rank \d+ holds 90 % of their energy", text)
-    assert "2 matrices were skipped: out of time." in text
-    assert re.search(r"\d+ to \d+ over 3 seeds", text)
-    assert UNCHANGED["head"] in text
-    assert re.search(
-        r"Rank 8 keeps \d+ % \(full\) and 100 % \(LoRA r=8\) of the energy of ΔW, and \d+ % of that of W", text
-    )
-
-
 def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> None:
     rows = table(full, "/studies/1/charts/weight-delta.csv")
     assert {row["of"] for row in rows} == {"full", "LoRA r=8", "W"}
@@ -63,20 +44,6 @@ def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> No
         for mean, row in zip(means, curve, strict=True):
             assert float(row["energy_low"]) - 1e-9 <= mean <= float(row["energy_high"]) + 1e-9
     assert "seed 0. Bands: 10th to 90th percentile." in shown(full, "/studies/1")
-
-
-@pytest.mark.slow
-def test_the_map_shows_the_number_and_the_arm_that_the_address_asks_for(full: TestClient) -> None:
-    usual = shown(full, "/studies/1")
-    assert re.search(
-        r"full, effective rank: from \d+ \(block 5, [a-z.]+\) to \d+ \(block 0, attention\.self\.query\)", usual
-    )
-    asked = shown(full, "/studies/1?matrices=norm-ratio&matrices_arm=LoRA+r%3D8&sort=-memory")
-    assert re.search(r"LoRA r=8, ‖ΔW‖ / ‖W‖, %: from", asked)
-    assert "charts/matrices.svg?matrices=norm-ratio&matrices_arm=LoRA+r%3D8" in asked
-    assert '<input type="hidden" name="sort" value="-memory">' in asked
-    for measure in words.MEASURES:
-        assert full.get(f"/studies/1/charts/matrices.svg?matrices={measure}").status_code == 200
 
 
 def test_its_drawings_are_whole_at_both_widths(full: TestClient) -> None:
@@ -115,28 +82,6 @@ def test_what_there_is_not_is_refused_with_the_choices(full: TestClient, query: 
         assert said in html.unescape(answer.text)
 
 
-def test_a_study_whose_runs_were_not_analysed_says_so_and_draws_nothing(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        for run in range(1, 10):
-            weight_deltas.clear(session, run)
-    text = shown(full, "/studies/1")
-    assert text.count("Not analysed: the run is older than the analysis") == 3
-    assert "<figure" not in text
-    assert full.get("/studies/1/charts/weight-delta.svg").status_code == 404
-
-
-def test_a_run_shows_every_matrix_in_numbers(full: TestClient) -> None:
-    text = shown(full, f"/runs/{LORA}")
-    assert "LoRA r=8's ΔW has effective rank" in text
-    assert text.count('<th scope="row">block ') == 12
-    assert "block 5, attention.self.value" in text
-    assert re.search(r"Rank 8 keeps 100 % of the energy of ΔW, and \d+ % of that of W", text)
-    assert "LoRA r=8, effective rank: from" in text
-    rows = table(full, f"/runs/{LORA}/charts/matrices.csv")
-    assert [row["arm"] for row in rows] == ["LoRA r=8"] * 12
-    assert UNCHANGED["head"] in shown(full, f"/runs/{PROBE}")
-
-
 def test_a_run_that_has_not_ended_has_no_such_section(full: TestClient) -> None:
     assert 'id="weight-delta"' not in full.get("/runs/16").text
 
@@ -154,20 +99,3 @@ def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
     assert missing.status_code == 404
     assert "Run 16 has no analysis of its weight updates" in missing.json()["detail"]
     assert full.get("/api/v1/runs/99999/weight-deltas").status_code == 404
-
-
-def test_what_was_left_out_is_said_in_words() -> None:
-    found = WeightDeltas(late=1, large=2, broken=["x.query: it was zero before training."])
-    assert words.left_out(found) == (
-        "1 matrix was skipped: out of time. 2 matrices were skipped: too large for the memory. "
-        "x.query: it was zero before training."
-    )
-    assert words.why_none(found) == words.left_out(found)
-    summary = some_weight_deltas().summary
-    assert summary is not None
-    assert words.matrices(summary) == "2 of 3 matrices"
-
-
-def test_every_method_without_an_update_has_a_sentence_for_it() -> None:
-    for spec in SPECS.values():
-        assert spec.unchanged is None or words.why_none(WeightDeltas(unchanged=spec.unchanged)).endswith("no ΔW.")

@@ -1,7 +1,6 @@
 """The trade-off: over any two axes, what is on its front, and what keeps it from being one."""
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,16 +19,9 @@ from app.web.figures.drawing.trade_off import TradeOff
 from app.web.figures.figure import Figure
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.trade_off import trade_off
-from tests.support.rows.factories import FULL, LORA, MANY, empty_database, plain, seed_study
+from tests.support.rows.factories import FULL, LORA, MANY, plain, seed_study
 
 SEEDS = (0, 1, 2)
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """A database of its own."""
-    with empty_database() as found:
-        yield found
 
 
 def weighed(session: Session, **options: Any) -> StudyComparison:

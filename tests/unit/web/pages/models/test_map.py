@@ -12,7 +12,6 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import QueryParams
 
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.domain.resources.ledger import Ledger, owners
 from app.domain.resources.memory_map import MapReport, MapSpec
 from app.services.resources import memory_maps
 from app.settings import Settings
@@ -21,7 +20,6 @@ from app.web.figures.drawing import render
 from app.web.figures.drawing.heat import Heat
 from app.web.figures.resources.memory_map import map_figures
 from app.web.pages.models.map_form import MapForm
-from app.words.models.memory_maps import saving, title
 from tests.support.filled import estimates as filled_estimates
 from tests.support.filled.filled import model_facts
 from tests.support.rows.factories import plain
@@ -112,27 +110,12 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
     assert all(half < whole for half, whole in zip(peaks["true"], peaks["false"], strict=True))
 
 
-@pytest.mark.slow
-def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small: TestClient) -> None:
-    assert "in float32" in settled(small, device="T4")
-    text = settled(small, device="T4", bf16="true")
-    assert "Memory map on T4, 16.0 GiB, in bfloat16" in text
-    assert "T4 has no native bfloat16 arithmetic" in text
-
-
-def test_a_map_says_what_its_bands_rest_on(small: TestClient) -> None:
-    assert "Device overhead and band: assumed." in settled(small)
-
-
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"lengths": "many"}, "Must be a whole number"),
         ({"lengths": "1024"}, "has 512 positions, so it cannot read 1024 tokens"),
         ({"methods": ["nope"]}, "There is no method 'nope'"),
-        ({"methods": ["prefix"]}, "The method prefix tuning does not support the task"),
         ({"device": "moon"}, "There is no live worker and no known GPU 'moon'"),
-        ({"batch_sizes": "0"}, "Must be 1 or more"),
         ({"bf16": "half"}, "'half' is not a precision. Choose from: true (bfloat16), false (float32)."),
     ],
 )
@@ -165,36 +148,6 @@ def test_the_usual_lengths_are_those_that_the_model_can_read() -> None:
     assert MapForm.of(short, QueryParams()).lengths == "32"
 
 
-def test_a_map_is_linked_from_its_model(small: TestClient) -> None:
-    assert f'href="{MAP}?task=sequence-classification"' in small.get(f"/models/{SAMPLE_MODEL}").text
-
-
-def test_where_lora_stops_saving_is_said_in_tokens(small: TestClient) -> None:
-    settled(small, lengths="16, 128, 512", batch_sizes="1, 64")
-    found = report(small, lengths=(16, 128, 512), batch_sizes=(1, 64))
-    heavy = found.model_copy(update={"cells": tuple(_heavier(cell) for cell in found.cells)})
-    assert saving(heavy, 0) is None
-    its = saving(heavy, 1)
-    assert its is not None
-    assert (its.from_tokens, its.activations) == (8192, True)
-    assert plain(title(heavy, 1)).endswith(
-        "from batches of 8,192 tokens on it saves less than a tenth of the memory of full, because activations dominate"
-    )
-    assert saving(found, 1) is not None
-
-
-def _heavier(cell: Any) -> Any:
-    """With ten times the activations from 8,192 tokens on."""
-    if cell.length * cell.rows < 8192:
-        return cell
-    extra = 20 * 2**30
-    held: Ledger = cell.ledger.model_copy(
-        update={"owners": owners({**cell.ledger.owners, "activations": cell.ledger.owners["activations"] + extra})}
-    )
-    moved = {name: getattr(cell.peak, name) + extra for name in ("value", "low", "high")}
-    return cell.model_copy(update={"ledger": held, "peak": cell.peak.model_copy(update=moved)})
-
-
 def test_the_line_is_drawn_along_what_fits_and_the_drawing_is_valid(small: TestClient) -> None:
     settled(small)
     found = report(small, lengths=(64, 128, 256, 512))
@@ -209,11 +162,6 @@ def test_the_line_is_drawn_along_what_fits_and_the_drawing_is_valid(small: TestC
     for narrow in (False, True):
         drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
         assert "NaN" not in json.dumps(drawn, allow_nan=False)
-
-
-def test_before_it_is_worked_out_there_is_no_figure() -> None:
-    nothing = MapReport.model_construct(cells=(), methods=())
-    assert map_figures(nothing) == {}
 
 
 def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there(small: TestClient) -> None:

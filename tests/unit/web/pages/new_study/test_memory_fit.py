@@ -48,12 +48,6 @@ def test_an_estimate_is_asked_for_and_looked_for_until_it_is_there(registered_on
     assert "hx-vals" not in settled.text
 
 
-def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient) -> None:
-    text = registered_only.post("/studies/plan", data=FORM).text
-    assert "as soon as a worker runs" in text
-    assert '<span class="muted">GPU</span>' in planned(registered_only)
-
-
 def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only: TestClient) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
     text = planned(registered_only)
@@ -64,21 +58,6 @@ def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only
     assert "GPUs: all arms fit from the RTX 3060 up" in text
     assert "every arm fits" in text
     assert [size for size in re.findall(r"file ([\d.]+ MiB)", text)] == ["86.7 MiB", "0.29 MiB"]
-
-
-def test_workers_that_are_alike_share_a_line(registered_only: TestClient) -> None:
-    for number in range(5):
-        sign_on(registered_only, f"cpu-{number}", ROOM_FOR_ALL)
-    assert planned(registered_only).count("cpu-0, cpu-1, cpu-2 and 2 more: 6.5 GiB usable") == 2
-
-
-def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestClient) -> None:
-    with database_of(full).transaction() as session:
-        filled_estimates.attach_estimates(session)
-    text = planned(full)
-    assert "from 3 past runs" in text
-    assert "Times on cpu-1 follow from the operations and bytes of the batches" in text
-    assert "about 4 min 14 s" in text
 
 
 def test_what_does_not_fit_has_memory_savings_ranked_by_what_they_save(registered_only: TestClient) -> None:
@@ -154,12 +133,6 @@ def test_what_fits_no_live_worker_is_queued_only_if_one_insists(registered_only:
     ticked = registered_only.post("/studies/plan", data=FORM | {"insist": "true"}).text
     assert re.search(r'<input type="checkbox"\s+id="insist"[^>]*checked', ticked)
     assert registered_only.post("/studies", data=FORM | {"insist": "true"}).status_code == 303
-
-
-def test_where_everything_fits_no_box_is_asked_for(registered_only: TestClient) -> None:
-    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
-    assert 'id="insist"' not in planned(registered_only)
-    assert registered_only.post("/studies", data=FORM).status_code == 303
 
 
 def test_a_form_is_opened_from_a_run_with_a_way_out(full: TestClient) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from markupsafe import escape
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -14,7 +13,7 @@ from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.methods import SPECS, AnyMethod, LoraSpec
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.domain.runs.capabilities import CAPABILITIES, Capability
+from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.tuning.tuning import TpeTuning
@@ -113,19 +112,6 @@ def test_every_kind_that_fits_is_started(registered_only: TestClient, kind: str)
         assert answer.status_code == 303, errors(answer.text)
         with database_of(registered_only).reading() as session:
             assert studies.get(session, 1).spec.arms[0].method == method
-
-
-@pytest.mark.parametrize("kind", [kind for kind, spec in SPECS.items() if spec.needs])
-def test_a_kind_that_no_worker_can_do_says_what_they_lack(registered_only: TestClient, kind: str) -> None:
-    with database_of(registered_only).transaction() as session:
-        sign_on(session, [])
-    method = usual(kind, filled.model_facts().task_model("sequence-classification", 5))
-    answer = registered_only.post("/studies", data=arm_form(kind, method))
-    assert answer.status_code == 422
-    for need in method.needs:
-        found = errors(answer.text)
-        assert f'<a href="#arms-0-method-kind">None of the workers (cpu-9) {CAPABILITIES[need].lacking}</a>' in found
-        assert escape(CAPABILITIES[need].remedy) in found
 
 
 @pytest.mark.parametrize("kind", SPECS)

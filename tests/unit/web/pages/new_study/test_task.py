@@ -13,7 +13,7 @@ from app.store.models import queries as base_models
 from app.store.studies import queries as studies
 from app.store.tables import DatasetRow
 from app.web.pages.new_study.form import StudyForm
-from tests.support.filled.language import CAUSAL, SEQ2SEQ, llama, register_language
+from tests.support.filled.language import CAUSAL, SEQ2SEQ, llama
 from tests.unit.web.conftest import database_of
 
 FORM: dict[str, str] = {
@@ -26,14 +26,6 @@ FORM: dict[str, str] = {
     "arms.1.method.kind": "lora",
 }
 SAMPLE_TASK = "sequence-classification"
-
-
-@pytest.fixture
-def language(registered_only: TestClient) -> TestClient:
-    """A browser before an application that knows language models too."""
-    with database_of(registered_only).transaction() as session:
-        register_language(session)
-    return registered_only
 
 
 def fields(text: str) -> set[str]:

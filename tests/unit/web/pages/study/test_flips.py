@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from app.store.runs import queries as runs
 from tests.support import prediction_files
 from tests.support.filled.filled import ITEMS
-from tests.support.rows.factories import ALL, STATES, seed_study
+from tests.support.rows.factories import STATES, seed_study
 from tests.support.servers.forms import without_tokens
 from tests.unit.web.conftest import database_of
 
@@ -89,22 +89,6 @@ def test_the_studys_page_has_counts_and_three_items_of_two_kinds(client: TestCli
     assert 'href="#flips"' in text
 
 
-def test_the_columns_of_the_counts_say_what_they_count(client: TestClient) -> None:
-    for address in ("/studies/1", PAGE):
-        text = client.get(address).text
-        heads = re.findall(r"<th[^>]*>(.*?)</th>", text[text.index('<table class="table flip-counts">') :])
-        assert heads[1:4] == [
-            "Number of test items",
-            "Full right, the arm wrong",
-            "Full wrong, the arm right",
-        ]
-        assert heads[9] == "All items"
-
-
-def test_the_columns_of_graded_answers_say_better_and_worse(with_language: TestClient) -> None:
-    assert "The arm worse than full" in with_language.get("/studies/5").text
-
-
 @pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, state: str) -> None:
@@ -113,38 +97,3 @@ def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, st
     study, flips = empty.get("/studies/1"), empty.get(PAGE)
     assert (study.status_code, flips.status_code) == (200, 200)
     assert "None" not in flips.text
-
-
-def test_missing_files_are_told_of_and_counts_stay(empty: TestClient) -> None:
-    with database_of(empty).transaction() as session:
-        seed_study(session)
-    text = words(empty.get(PAGE).text)
-    assert "Answers of some runs could not be read" in text
-    assert "no file with their texts can be read" in text
-    assert "could not be read" in words(empty.get("/studies/1").text)
-
-
-def test_a_study_that_has_nothing_yet_says_so(empty: TestClient) -> None:
-    with database_of(empty).transaction() as session:
-        seed_study(session, queued=ALL)
-    assert "No run has succeeded yet" in empty.get(PAGE).text
-    assert 'id="flips"' not in empty.get("/studies/1").text
-
-
-def test_generated_answers_have_the_scores_of_their_text_and_the_mean(with_language: TestClient) -> None:
-    files = with_language.app.state.files  # type: ignore[attr-defined]
-    with database_of(with_language).transaction() as session:
-        for run in runs.of_study(session, 5):
-            scores = np.linspace(0.2, 0.9, 640)
-            prediction_files.store(session, files, run, prediction_files.generated(scores, scores, "token_accuracy"))
-    text = words(with_language.get("/studies/5/flips", params={"kind": "any"}).text)
-    assert "Target" in text
-    assert "seed 0: token accuracy 20.0" in text
-    assert "exact match: no" in text
-    assert re.search(r"mean of 3 seeds: \d+\.\d", text)
-
-
-def test_a_language_models_items_have_texts_and_scores(with_language: TestClient) -> None:
-    text = with_language.get("/studies/5/flips").text
-    assert "averaged over its 3 seeds" in words(text)
-    assert "LoRA r=16 worse than full" in text

@@ -86,29 +86,6 @@ def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient,
     assert drawn["trade-off"].table.columns[1].heading == title
 
 
-@pytest.mark.slow
-def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(
-    with_language: TestClient,
-) -> None:
-    by_score, by_loss = (validation(with_language, study_id) for study_id in (CAUSAL, SEQ2SEQ))
-    assert by_loss.title == "Validation loss so far"
-    assert by_loss.note.endswith("Text is generated for the test split only, so there is no ROUGE-L here.")
-    assert [c.name for c in by_score.numbers.columns][-2:] == ["score", "loss"]
-    assert (by_score.label, by_loss.label) == (
-        "Validation token accuracy by step, one line per arm",
-        "Validation loss by step, one line per arm",
-    )
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: TestClient) -> None:
-    assert validation(with_language, CAUSAL).title == (
-        "In 4 of 12 runs an earlier checkpoint had the lowest validation loss, and was kept"
-    )
-    assert "Kept the weights of step 246, with the lowest validation loss." in read(with_language, "/runs/38")
-    assert "Kept the weights of step 246, with the best validation score." in read(with_language, "/runs/1")
-
-
 def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: TestClient) -> None:
     text = with_language.get(f"/studies/{CAUSAL}").text
     assert "Forgetting</a><span>nats/token</span>" in text
@@ -129,77 +106,6 @@ def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_compa
     assert "only the method and its learning rate differ" in [c.text for c in caveats(found)]
     assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}")
     assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
-
-
-def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condition(with_language: TestClient) -> None:
-    assert "optimizer steps" not in read(with_language, f"/studies/{CAUSAL}")
-    assert f"steps until early stopping {' '.join(['205 to 246'] * 4)}" in rows(with_language, f"/studies/{CAUSAL}")
-    assert "Optimizer steps 246" in read(with_language, "/studies/1")
-    assert re.search(r": [12] of 3 seeds from step \d+ on\.", plain(figures(with_language, CAUSAL)["curves"].note))
-
-
-def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:
-    found = rows(with_language, "/runs/38")
-    start = found.index("Metric base model adapted model")
-    names = [row.split(" 0.")[0].split(" 2")[0].split(" 3")[0].split(" 4")[0] for row in found[start + 1 : start + 6]]
-    assert names == ["Token accuracy", "ROUGE-L", "Exact match", "Perplexity", "Loss nats per token"]
-    assert found[start + 4] == "Perplexity 30.3 9.06"
-    assert found[start + 5] == "Loss nats per token 3.412 2.204"
-    text = read(with_language, "/runs/38")
-    assert METRICS["rouge_l"].definition in text
-    assert "Run 38: full reaches token accuracy 56." in text
-    assert "Mean of 640 test items. 95 % interval" in text
-
-
-def test_a_run_of_a_classifier_counts_the_items_that_are_right(with_language: TestClient) -> None:
-    text = read(with_language, "/runs/1")
-    assert re.search(r"Run 1: full gets 8\d\.\d % right, the base model 29\.\d %", text)
-    assert re.search(r"57\d of 646 test items\.", text)
-    assert "Loss nats per item" in text
-    assert "Forgetting" not in text
-
-
-def test_a_run_says_what_it_has_forgotten_of_which_text(with_language: TestClient) -> None:
-    found = rows(with_language, "/runs/38")
-    assert "base model 3.214" in found
-    assert re.fullmatch(r"change \+0\.31\d", next(row for row in found if row.startswith("change")))
-    text = read(with_language, "/runs/38")
-    assert "On the same 81,920 tokens of bbc-text. Positive: the model forgot some of what it knew." in text
-
-
-@pytest.mark.slow
-def test_a_run_that_stopped_early_or_went_on_says_where(with_language: TestClient) -> None:
-    assert "Stopped early, at step 205 of 246." in read(with_language, f"/runs/{STOPPED}")
-    assert "Stopped early" not in read(with_language, "/runs/38")
-    assert "attempt 2, resumed from step 120" in read(with_language, f"/runs/{RESUMED}")
-    assert "Queued , resumes from step 120" in read(with_language, f"/runs/{HANDED_BACK}")
-
-
-def test_the_bar_of_a_run_that_stopped_early_is_full(with_language: TestClient) -> None:
-    bars = re.findall(
-        r'<progress class="progress"\s+value="(\d+)"\s+max="(\d+)"', with_language.get(f"/studies/{SEQ2SEQ}").text
-    )
-    assert ("246", "246") in bars
-    assert ("205", "246") not in bars
-    assert ("96", "246") in bars
-
-
-def test_a_run_at_work_says_a_validation_score_only_where_there_is_one(with_language: TestClient) -> None:
-    assert "validation accuracy 84.3 %" in read(with_language, "/runs/16")
-    working = read(with_language, f"/runs/{RUNNING}")
-    assert "Training, step 96 of 246" in working
-    assert "validation ROUGE-L" not in working
-
-
-def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(with_language: TestClient) -> None:
-    mixed, alike = with_language.get("/runs").text, with_language.get(f"/runs?study={SEQ2SEQ}").text
-    assert ">Score</a>" in mixed or ">Score <" in mixed
-    assert re.search(r'<td class="num">38\.\d<small>ROUGE-L</small></td>', mixed)
-    assert re.search(r'<td class="num">5\d\.\d<small>token accuracy</small></td>', mixed)
-    assert ">ROUGE-L</a>" in alike
-    assert "<small>ROUGE-L</small>" not in alike
-    assert "Scores on the test split; scores of different metrics are not comparable." in read(with_language, "/runs")
-    assert "ROUGE-L on the test split." in read(with_language, f"/runs?study={SEQ2SEQ}")
 
 
 def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:

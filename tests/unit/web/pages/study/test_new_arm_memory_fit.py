@@ -65,13 +65,6 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
     assert re.search(r"<b>\d{3} MiB</b>", plain(settled.text))
 
 
-def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient, arms: str) -> None:
-    text = registered_only.get(f"{arms}/new?method=bitfit").text
-    assert "The estimate starts as soon as a worker runs:</p>" in text.replace(" <code>vezna up</code>", "")
-    assert 'id="insist"' not in text
-    assert '<span class="muted">GPU</span>' in planned(registered_only, arms)
-
-
 def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     registered_only: TestClient, arms: str
 ) -> None:
@@ -102,16 +95,6 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
 
 
-def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: TestClient, arms: str) -> None:
-    rank = {"arms.0.method.kind": "lora", "arms.0.method.r": "0"}
-    text = plain(registered_only.post(f"{arms}/plan", data=rank).text)
-    assert "Incomplete" in text
-    assert "<li>Rank: Must be 1 or more.</li>" in text
-    full = {"arms.0.name": "full", "arms.0.method.kind": "full"}
-    same = plain(html.unescape(registered_only.post(f"{arms}/plan", data=full).text))
-    assert "Two arms are named 'full'" in same
-
-
 def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
     assert "slow: no live worker has enough memory" in planned(registered_only, arms)
@@ -132,20 +115,6 @@ def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registere
     assert registered_only.post(arms, data=FULL | {"insist": "true"}).status_code == 303
     with database_of(registered_only).reading() as session:
         assert runs.count_by_status(session)["queued"] == 3
-
-
-def test_another_method_is_a_way_out_and_another_budget_is_another_study(
-    registered_only: TestClient, arms: str
-) -> None:
-    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
-    text = planned(registered_only, arms)
-    assert "Gradient checkpointing" in text
-    [action] = re.findall(rf'value="(set:0:[^>]*?)"\s+formaction="{arms}/new"', text)
-    assert 'href="/studies/new?from_study=1"' in text
-    page = registered_only.post(f"{arms}/new", data=FULL | {"do": action}).text
-    assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', page) == ["LoRA r=16"], "the study has r = 8"
-    assert re.search(r'<h2 id="plan-head"[^>]*autofocus', page)
-    assert 'id="insist"' not in planned(registered_only, arms, **{"arms.0.method.kind": "lora"})
 
 
 def test_an_edit_that_is_no_way_out_works_it_out_anew(registered_only: TestClient, arms: str) -> None:

@@ -5,27 +5,19 @@ import re
 
 import pytest
 from fastapi.testclient import TestClient
-from rich.console import Console
 
-from app.cli.terminal.comparison import comparison_table, remarks, summary
-from app.store.database.session import Database
-from app.store.tables import EstimateRow
 from tests.support.filled import filled
 from tests.support.filled import learning as filled_learning
 from tests.support.rows.factories import seed_study
 from tests.support.servers.forms import without_tokens
+from tests.unit.web.conftest import database_of
 
 HEADLINE = "Nothing was learned: every arm predicts “positive” for almost all test items"
 
 
-def database(client: TestClient) -> Database:
-    found: Database = client.app.state.database  # type: ignore[attr-defined]
-    return found
-
-
 @pytest.fixture
 def study(registered_only: TestClient) -> int:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         return filled_learning.add(session)
 
 
@@ -45,15 +37,6 @@ def test_the_heading_says_it_and_no_arm_has_a_verdict(registered_only: TestClien
     assert "most frequent label 65.4 %, TF-IDF 73.4 %" in words
     assert "undecided" not in words and "loses less" not in words
     assert 'id="add-seeds"' not in text
-
-
-def test_causes_come_the_most_likely_first_each_with_its_study(registered_only: TestClient, study: int) -> None:
-    text = registered_only.get(f"/studies/{study}").text
-    assert re.findall(r'id="remedy-([a-z-]+)"', text) == ["steps", "max-length"]
-    words = seen(registered_only, f"/studies/{study}")
-    assert "The training loss was still falling at the last of 68 steps, in 2 of 2 runs" in words
-    assert "40.9 % of the training rows (221 of 540) are longer than 128 tokens" in words
-    assert "Checked and ruled out:" in words and "contradictory labels (3 of 540 training rows)" in words
 
 
 @pytest.mark.parametrize(
@@ -84,24 +67,6 @@ def test_corrected_data_are_to_be_chosen_and_an_unknown_remedy_changes_nothing(
     assert unknown == plain
 
 
-def test_every_run_has_its_most_frequent_prediction_and_its_loss(registered_only: TestClient, study: int) -> None:
-    words = seen(registered_only, f"/studies/{study}")
-    assert words.count("positive 100.0 % still falling") == 2
-    assert "positive 99.5 % still falling" in words and "the first of 2" in words
-
-
-@pytest.mark.slow
-def test_the_confusion_matrix_of_the_reference_stands_among_the_causes(registered_only: TestClient, study: int) -> None:
-    text = registered_only.get(f"/studies/{study}").text
-    run = registered_only.get(f"/api/v1/studies/{study}").json()["runs"][0]
-    section = text[text.index('id="causes"') : text.index('id="learning-runs"')]
-    assert 'id="confusion"' in section and f'id="to-confusion-run" href="/runs/{run}">run {run}</a>' in section
-    assert f'href="/runs/{run}/charts/confusion.csv"' in section
-    assert "248" in section and registered_only.get(f"/runs/{run}/charts/confusion.csv").status_code == 200
-    report = registered_only.get(f"/studies/{study}/report.html").text
-    assert 'id="confusion"' in report and 'href="/runs/' not in report[report.index('id="causes"') :]
-
-
 def test_the_api_answers_the_same(registered_only: TestClient, study: int) -> None:
     answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
     learning = answer["learning"]
@@ -124,29 +89,8 @@ def test_runs_of_the_study_compared_freely_have_no_verdict_either(registered_onl
     assert registered_only.get(f"/compare?study={study}").status_code == 200
 
 
-def test_the_report_and_the_figures_say_it(registered_only: TestClient, study: int) -> None:
-    words = seen(registered_only, f"/studies/{study}/report.html")
-    assert HEADLINE in words and "Why nothing was learned" in words
-    table = registered_only.get(f"/studies/{study}/charts/scores.csv").text
-    assert "TF-IDF,0.73" in table and "full,0.65" in table
-    for ending in ("svg", "png"):
-        assert registered_only.get(f"/studies/{study}/charts/scores.{ending}").status_code == 200
-
-
-def test_the_terminal_says_it(registered_only: TestClient, study: int) -> None:
-    answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
-    console = Console(width=150, record=True)
-    console.print(comparison_table(answer))
-    for line in [*remarks(answer), *summary(answer)]:
-        console.print(line)
-    text = console.export_text()
-    assert "Nothing was learned" in text and "not tested" in text
-    assert "Does fine-tuning help? no" in text
-    assert "Too few steps (likely)" in text
-
-
 def test_a_study_that_learned_answers_both_questions(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         number = seed_study(session)
         filled.add_baselines(session, filled.three_arms())
     words = seen(registered_only, f"/studies/{number}")
@@ -156,21 +100,9 @@ def test_a_study_that_learned_answers_both_questions(registered_only: TestClient
     assert (answer["helps"], answer["arms_tested"], answer["causes"]) == ("yes", True, [])
 
 
-def test_while_a_baseline_is_computed_the_verdicts_are_provisional(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
-        number = seed_study(session)
-        filled.add_baselines(session, filled.three_arms())
-        session.flush()
-        for row in session.query(EstimateRow).where(EstimateRow.status == "failed"):
-            row.status = "queued"
-    words = seen(registered_only, f"/studies/{number}")
-    assert "Does fine-tuning help? open" in words and "Still being computed: frozen embeddings." in words
-    assert "baselines still being computed: frozen embeddings" in words
-
-
 @pytest.mark.slow
 def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only: TestClient) -> None:
-    with database(registered_only).transaction() as session:
+    with database_of(registered_only).transaction() as session:
         number = seed_study(session, accuracy={"full": 0.60, "LoRA r=8": 0.61, "head only": 0.5})
         filled.add_baselines(session, filled.three_arms())
     text = registered_only.get(f"/studies/{number}").text

@@ -9,12 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.failures import FailureCode
-from app.domain.methods import Ia3Spec, LoraSpec
+from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
-from app.store.database.session import Database
 from app.store.tables import EstimateRow
 from tests.support.filled import filled
 from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
+from tests.unit.web.conftest import database_of
 
 
 @pytest.fixture
@@ -26,14 +26,8 @@ def client(empty: TestClient) -> TestClient:
 
 def study(client: TestClient, **options: Any) -> int:
     """A study in the client's database."""
-    with database(client).transaction() as session:
+    with database_of(client).transaction() as session:
         return seed_study(session, **options)
-
-
-def database(client: TestClient) -> Database:
-    """The database behind a client."""
-    found: Database = client.app.state.database  # type: ignore[attr-defined]
-    return found
 
 
 @pytest.mark.by_day
@@ -110,18 +104,6 @@ def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: Test
     assert '<form method="post" action="/studies/2/cancel">' in running
 
 
-def test_a_study_with_results_says_beforehand_what_a_cancel_costs(client: TestClient) -> None:
-    begun, running = study(client, queued=ALL), study(client, **STATES["running"])
-    cost = "is an interim look: the verdicts then need 99 % confidence"
-    assert cost not in client.get(f"/studies/{begun}").text
-    assert cost in client.get(f"/studies/{running}").text.replace("\u00a0", " ")
-    client.post(f"/studies/{running}/cancel")
-    ended = client.get(f"/studies/{running}").text.replace("\u00a0", " ")
-    assert (
-        cost not in ended and "seeds or arms were added, or planned runs cancelled, after results were visible" in ended
-    )
-
-
 @pytest.mark.slow
 def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
     running, finished = study(client, **STATES["running"]), study(client)
@@ -194,44 +176,12 @@ def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: Tes
     assert not [row for row in rows if row.startswith(("lora_alpha", "bias"))]
 
 
-def test_what_differed_lists_what_a_method_takes_as_a_list(client: TestClient) -> None:
-    arms = (
-        FULL,
-        ArmSpec(method=LoraSpec(layers_to_transform=[4, 5])),
-        ArmSpec(method=Ia3Spec(feedforward_modules=["output.dense", "intermediate.dense"])),
-    )
-    waiting = [(arm.title, 0) for arm in arms[1:]]
-    answer = client.get(f"/studies/{study(client, arms=arms, seeds=(0,), queued=waiting)}")
-    assert answer.status_code == 200
-    rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in answer.text.split("<tr>")]
-    assert "layers_to_transform – 4, 5 –" in rows
-    assert "feedforward_modules – – output.dense, intermediate.dense" in rows
-
-
 @pytest.mark.slow
 def test_names_are_text(client: TestClient) -> None:
     arms = [arm.model_copy(update={"name": f"<b>{n}</b>"}) for n, arm in enumerate(MANY)]
     text = client.get(f"/studies/{study(client, arms=arms)}").text
     assert "<b>1</b>" not in text
     assert "&lt;b&gt;1&lt;/b&gt;" in text
-
-
-@pytest.mark.parametrize("name", ["verdict", "trade-off", "curves", "memory", "time", "break-even"])
-def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
-    address = f"/studies/{study(client)}/charts/{name}"
-    svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")
-    assert svg.headers["content-type"] == "image/svg+xml"
-    assert svg.text.startswith("<svg")
-    assert png.content.startswith(b"\x89PNG")
-    rows = list(csv.reader(io.StringIO(client.get(f"{address}.csv").text)))
-    assert rows[0][0] == "arm"
-    assert all(len(row) == len(rows[0]) for row in rows)
-
-
-def test_a_runs_charts_have_files_too(client: TestClient) -> None:
-    study(client)
-    for name in ("loss", "memory", "owners", "clocks"):
-        assert client.get(f"/runs/1/charts/{name}.svg").status_code == 200
 
 
 def test_a_chart_that_is_not_there_is_not_found(client: TestClient) -> None:
@@ -283,7 +233,7 @@ def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_no
 
 
 def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
-    with database(full).transaction() as session:
+    with database_of(full).transaction() as session:
         row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
         row.result_json = {**(row.result_json or {}), "scores": {"accuracy": [1.0] * filled.ITEMS}}
     headline = full.get("/api/v1/studies/1/comparison").json()["headline"]
@@ -294,14 +244,7 @@ def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
 def test_the_page_of_an_ended_study_asks_again_until_its_baselines_are_computed(full: TestClient) -> None:
     asks = 'id="study" hx-get="/studies/1?sort=memory" hx-trigger="every 3s" hx-select="#study"'
     assert asks not in full.get("/studies/1?sort=memory").text
-    with database(full).transaction() as session:
+    with database_of(full).transaction() as session:
         session.query(EstimateRow).where(EstimateRow.kind == "baseline").first().status = "queued"  # type: ignore[union-attr]
     text = full.get("/studies/1?sort=memory").text
     assert asks in text and "sse-connect" not in text
-
-
-def test_a_baseline_that_learned_from_a_sample_says_so(full: TestClient) -> None:
-    with database(full).transaction() as session:
-        row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
-        row.result_json = {**(row.result_json or {}), "trained_rows": 50_000, "train_rows": 560_000}
-    assert "TF-IDF learned from 50,000 of 560,000 training rows, at random." in full.get("/studies/1").text

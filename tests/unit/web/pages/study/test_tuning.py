@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
 
-from app.store.tables import RunRow, StudyRow
-from tests.support.rows.factories import FULL, HEAD, plain
+from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
 
@@ -23,27 +21,6 @@ def tuned(client: TestClient, *args: Any, **options: Any) -> int:
 
 def section(text: str, name: str) -> str:
     return plain(text[text.index(f'id="{name}"') :].split("</section>")[0])
-
-
-@pytest.mark.slow
-def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_only: TestClient) -> None:
-    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
-    found = section(text, "tuning")
-    rows = re.findall(r'<tr class="here-row">.*?</tr>', found, re.DOTALL)
-    assert [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip().split(" chosen")[0] for row in rows] == [
-        "full 1e-4", "LoRA r=8 6e-3", "head only 0.03"
-    ]  # fmt: skip
-    assert "The best learning rate is the largest tried: a better value may lie above it." in found
-    assert found.count("a better value may lie") == 1
-    assert "is 2.0 points behind: with 150 validation items, up to 4.1 points are chance." in found
-    assert "is 1.0 points behind: with 150 validation items, up to 5.3 points are chance." in found
-    assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
-    assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
-    assert (
-        "the best learning rate of LoRA r=8 is at the edge of the values tried: a better value may lie beyond"
-        in plain(text)
-    )
-    assert "not tuned" not in text
 
 
 def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registered_only: TestClient) -> None:
@@ -63,37 +40,6 @@ def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registe
     assert rates == ["", "2e-3, 6e-3, 0.018", ""]
 
 
-def test_a_study_whose_best_rates_lie_within_adds_seeds_alone(registered_only: TestClient) -> None:
-    within = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.9, 0.8))
-    text = plain(registered_only.get(f"/studies/{tuned(registered_only, within, margin_points=0.5)}").text)
-    assert 'id="rates-first"' not in text
-    assert "Duplicate with rates around" not in text
-    assert re.search(r'class="button"\s+type="submit"\s+id="add-seeds"', text)
-
-
-def test_a_decided_study_offers_further_rates_where_it_tells_of_those_tried(registered_only: TestClient) -> None:
-    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
-    assert 'id="rates-first"' not in text
-    assert 'href="/studies/new?from_study=1&amp;rates=further"' in section(text, "tuning")
-
-
-def test_a_study_that_tuned_nothing_says_so_and_has_no_such_section(full: TestClient) -> None:
-    text = full.get("/studies/1").text
-    assert "learning rates were not tuned" in text
-    assert 'id="tuning"' not in text
-
-
-@pytest.mark.slow
-def test_halving_shows_both_rounds(registered_only: TestClient) -> None:
-    rates = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
-    text = section(registered_only.get(f"/studies/{tuned(registered_only, rates, how='halving')}").text, "tuning")
-    table = text[text.index('class="table tuning"') :]
-    assert "6 configurations for 33 % of the budget, then 2 for all of it" in text
-    assert table.count('class="here-row"') == 3
-    assert table.count('<th scope="row">') == 3 * (6 + 2)
-    assert "diverged" in text
-
-
 def test_arms_that_found_no_rate_stay_with_their_reason_and_block_nothing(registered_only: TestClient) -> None:
     study = tuned(registered_only, LOST, finals=True)
     text = plain(registered_only.get(f"/studies/{study}").text)
@@ -104,22 +50,6 @@ def test_arms_that_found_no_rate_stay_with_their_reason_and_block_nothing(regist
     assert answer["complete"]
     assert [arm["tuning"]["failed"] for arm in answer["arms"]] == [True, False, False]
     assert "trial_steps" in answer["differed"]
-
-
-def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only: TestClient) -> None:
-    with database_of(registered_only).transaction() as session:
-        study = add_tuned_study(session, finals=False)
-        for run in session.scalars(select(RunRow).where(RunRow.study_id == study)):
-            if run.trial_round is None:
-                session.delete(run)
-            elif run.arm == "head only":
-                run.status, run.result_json = "queued", None
-        session.get_one(StudyRow, study).tuning = True
-    text = plain(registered_only.get(f"/studies/{study}").text)
-    assert "Running: 6 of 18 runs done" in text
-    assert "its hyperparameters are being tuned" in section(text, "arms")
-    assert "trial at 0.03" in text
-    assert registered_only.get("/studies").text.count("6 of 18 runs") == 1
 
 
 @pytest.mark.slow
@@ -171,15 +101,6 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     text = registered_only.get(f"/studies/{study}").text
     assert "LoRA r=64" in section(text, "arms")
     assert registered_only.get(f"/api/v1/studies/{study}").json()["status"] == "running"
-
-
-@pytest.mark.parametrize(("method", "rates"), [("full", "6e-5, 1.8e-4, 5.4e-4"), ("head-only", r"\d")])
-def test_an_arm_that_the_study_has_already_shows_the_rates_it_would_try(
-    registered_only: TestClient, method: str, rates: str
-) -> None:
-    text = registered_only.get(f"/studies/{tuned(registered_only)}/arms/new?method={method}").text
-    assert 'id="arms-0-search-learning_rate"' in text
-    assert re.search(rf'name="arms.0.search.learning_rate"[^>]*placeholder="{rates}', text)
 
 
 def test_an_arm_is_stopped_by_a_button_that_only_live_arms_have(registered_only: TestClient) -> None:
@@ -256,10 +177,3 @@ def test_a_verdict_after_a_search_is_about_the_configurations_that_it_chose(regi
     compared = registered_only.get(f"/api/v1/compare?study={study}").json()
     assert "Searches chose the configurations of full fine-tuning, LoRA r=8 and head only" in compared["lead"]
     assert CHOSEN in compared["arms"][1]["verdict"]["sentence"]
-
-
-def test_no_arm_that_reaches_the_reference_is_said_of_the_configurations_alone(registered_only: TestClient) -> None:
-    arms = (FULL, *(HEAD.model_copy(update={"name": f"head {i}", "learning_rate": i / 100}) for i in (1, 3)))
-    study = tuned(registered_only, {arm.title: (0.8, 0.82, 0.81) for arm in arms}, arms=arms)
-    headline = plain(registered_only.get(f"/api/v1/studies/{study}/comparison").json()["headline"])
-    assert headline.startswith("No arm reaches full fine-tuning at the configurations that the searches chose: head ")

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
+from app.domain.data.baselines import BaselineKind, BaselineRequest
 from app.domain.data.dataset import LabelledRow, PairRow, PreferenceRow, QueryRow, Row, TaggedRow, items_hash
 from app.domain.failures import RunFailed
-from app.samples import samples as sample
 from tests.support.tiny import texts as tiny
 from worker.engine.baselines import small_model
 from worker.engine.baselines import texts as baselines
@@ -202,19 +201,6 @@ def test_what_cannot_be_computed_is_a_sentence(tmp_path: Path, kind: BaselineKin
 def test_one_label_has_a_most_frequent_one(tmp_path: Path) -> None:
     rows = [row._replace(label=0) for row in ROWS]
     assert baseline(request("most-frequent", labels=["only"]), stored(tmp_path, rows)).metrics["accuracy"] == 1.0
-
-
-@pytest.mark.nightly
-def test_the_sample_has_baselines_that_a_fine_tuned_model_must_beat(tmp_path: Path) -> None:
-    labels, rows = sample.headlines()
-    file = stored(tmp_path, rows)
-    location = {"labels": labels, "location": str(sample.model_directory()), "max_length": 64}
-    scores = {
-        kind: baseline(request(kind, **location), file).metrics["accuracy"]
-        for kind in baselines_of("sequence-classification", "labelled", "accuracy")
-    }
-    assert scores["most-frequent"] == pytest.approx(0.231, abs=0.001)
-    assert 0.75 < scores["tfidf"] < scores["embeddings"] < 0.88
 
 
 TAGGED = [

@@ -15,7 +15,6 @@ from app.domain.data.previews import Preview, PreviewRow
 from app.domain.data.turns import Message, message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
-from app.samples import samples as sample
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from tests.support.tiny.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
@@ -132,16 +131,6 @@ def test_a_preview_marks_exactly_the_tokens_with_a_label(tmp_path: Path, templat
     model = model_of(tmp_path / "model", tokenizer(template))
     for max_length, only in ((1024, True), (1024, False), (24, True), (24, False)):
         agree(model, rows, max_length, only=only)
-
-
-@pytest.mark.slow
-def test_with_smollm2s_tokenizer_it_does_too(tmp_path: Path) -> None:
-    file = sample.language_model_file()
-    words = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    model = model_of(tmp_path / "model", words)
-    for max_length, only in ((1024, True), (1024, False), (40, True)):
-        agree(model, PLAIN_CHATS, max_length, only=only)
-    assert not shown(model, PLAIN_CHATS, "messages", "causal-lm").findings
 
 
 def test_of_preference_pairs_it_marks_both_answers_as_training_does(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The code and the libraries of an attempt, as they are recorded with its numbers."""
 
 import subprocess
-from importlib.metadata import version
 
 from app.settings import ROOT
 from worker.engine.device import environment
@@ -13,9 +12,3 @@ def test_the_code_is_what_the_command_in_the_documentation_prints() -> None:
         ["sh", "-c", f"find app worker{command}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split()[0] == environment.source_hash()
-
-
-def test_the_versions_name_python_libraries_and_vezna() -> None:
-    versions = environment.versions()
-    assert list(versions) == ["python", "torch", "transformers", "peft", "vezna"]
-    assert versions["torch"] == version("torch")

@@ -14,7 +14,6 @@ from app.domain.data.dataset import PairRow
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import TrainJob
-from app.features.shipping.words import uses as serving
 from app.words.runs import snippets
 from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
@@ -57,11 +56,6 @@ def test_a_merged_model_answers_as_the_trained_model(
     spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers_as_the_trained_model(MERGED, spec, name, tmp_path, monkeypatch)
-
-
-@pytest.mark.nightly
-def test_an_onnx_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers_as_the_trained_model(ONNX, LoraSpec(r=4), "bert", tmp_path, monkeypatch)
 
 
 def test_a_gguf_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,22 +169,3 @@ def test_what_neither_library_runs_has_none(tmp_path: Path) -> None:
     assert snippets.loading_code(described(job, form=MERGED))
     spec = job.job.spec.model_copy(update={"method": PrefixSpec(), "task": "causal-lm"})
     assert snippets.loading_code(described(job, spec=spec, labels=[], data="messages")) == ""
-
-
-def test_commands_of_other_programs_suit_format_method_and_task(tmp_path: Path) -> None:
-    job, _model = exported.run(tmp_path, LoraSpec(r=12), "llama", ADAPTER)
-    named = described(job, folder="run-12-adapter", base="owner/name", revision="abc", labels=[])
-
-    def titles(**changed: Any) -> list[str]:
-        return [way.title for way in serving.ways_to_use(named._replace(**changed))]
-
-    vllm = next(way for way in serving.ways_to_use(named) if way.title == "vLLM")
-    assert "vllm serve owner/name --revision abc --enable-lora --max-lora-rank 16" in vllm.code
-    assert "run-12=./run-12-adapter" in vllm.code and "has not run this command" in vllm.note
-    assert titles() == ["Python", "vLLM", "LoRAX"]
-    assert titles(form=GGUF) == ["Python", "llama.cpp", "Ollama"]
-    assert titles(form=MERGED)[-1] == "vLLM"
-    for method in (LoraSpec(use_dora=True), PrefixSpec()):
-        assert "vLLM" not in titles(spec=job.job.spec.model_copy(update={"method": method}))
-    classifier = job.job.spec.model_copy(update={"task": "sequence-classification"})
-    assert titles(spec=classifier) == ["Python"]

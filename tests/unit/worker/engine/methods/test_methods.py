@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.methods import METHODS, BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
+from app.domain.methods import BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
 from app.domain.runs.result import RunResult
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
@@ -255,9 +255,3 @@ def test_what_does_not_fit_is_refused_with_the_field_and_the_remedy(base: Path, 
     with pytest.raises(RunFailed, match=r"kind: .*prefix tuning does not support the task.*causal-lm") as failed:
         Attempt(tiny.job(tmp_path, base, PrefixSpec()), tiny.Recorder()).run()
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
-
-
-def test_learning_rates_and_papers_are_said() -> None:
-    for facts in METHODS.values():
-        assert 1 <= facts.rate_multiple <= 150
-        assert "arXiv " in facts.paper

@@ -13,10 +13,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     GPT2Config,
-    T5Config,
 )
 from transformers.pytorch_utils import Conv1D
 
@@ -29,8 +27,6 @@ from worker.engine.methods import MECHANISMS, scratch
 from worker.engine.methods.scratch import LoRALayer
 from worker.engine.models.architecture import describe
 from worker.engine.models.inspect import on_task
-from worker.engine.models.load import load
-from worker.engine.models.precision import freeze_in_bf16
 
 GPT2 = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=40, bos_token_id=1, eos_token_id=2)
 IDS = torch.tensor([[5, 6, 7, 8, 2], [9, 5, 4, 3, 2]])
@@ -169,22 +165,6 @@ def test_it_trains_as_many_as_lora(targets: list[str] | str | None) -> None:
     assert mine.touches(facts) == lora.touches(facts)
 
 
-def test_t5_base_has_the_low_rank_parameters_of_the_literature() -> None:
-    with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12))
-    facts = describe(model, "seq2seq-lm")
-    assert LoraFromScratchSpec(r=8, target_modules=["q", "v"]).trainable(facts) == 884_736
-    assert LoraFromScratchSpec(r=8, target_modules="all-linear").trainable(facts) == 3_244_032
-
-
-def test_it_fits_where_lora_fits_and_says_the_same_where_not() -> None:
-    facts = on_task(tiny.config(), CLASSIFICATION).with_labels(3)
-    for settings in ({"target_modules": ["q_proj"]}, {"r": 64, "target_modules": ["query"]}):
-        mine, lora = LoraFromScratchSpec(**settings).incompatibility(facts), LoraSpec(**settings).incompatibility(facts)
-        assert mine is not None
-        assert mine == lora
-
-
 def _losses(directory: Path, base: Path, spec: LoraSpec | LoraFromScratchSpec, monkeypatch, **changes) -> list[float]:  # type: ignore[no-untyped-def]
     """Of a run whose every A is drawn from one generator, in the order of the model."""
     real = MECHANISMS[spec.mechanism]
@@ -246,11 +226,3 @@ def test_peft_loads_what_it_keeps_of_gpt2(tmp_path: Path) -> None:
     folder = scratch.save(mine, tiny.tokenizer(), run, tmp_path)
     loaded = PeftModel.from_pretrained(_fresh("gpt2"), folder)
     torch.testing.assert_close(_logits(loaded.eval()), _logits(mine.eval()), atol=1e-6, rtol=1e-6)
-
-
-def test_matrices_of_the_frozen_part_are_held_in_bfloat16(base: Path) -> None:
-    model = load(str(base), "", CLASSIFICATION, tiny.LABELS, 0).model
-    adapted = scratch.apply(model, LoraFromScratchSpec(r=4), describe(model, CLASSIFICATION))
-    assert freeze_in_bf16(adapted) == "bfloat16"
-    layer = adapted.get_submodule("bert.encoder.layer.0.attention.self.query")
-    assert (layer.weight.dtype, layer.A.dtype, layer.B.dtype) == (torch.bfloat16, torch.float32, torch.float32)

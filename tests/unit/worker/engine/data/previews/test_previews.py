@@ -13,11 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from app.domain.data.dataset import (
-    ChatRow,
     LabelledRow,
-    Message,
     PairRow,
-    PreferenceRow,
     QueryRow,
     Row,
     TaggedRow,
@@ -83,21 +80,6 @@ def test_the_first_token_of_each_word_is_learnt(tmp_path: Path) -> None:
     assert max(row.length for row in found.rows) == 9 and max(row.kept for row in found.rows) == 8
 
 
-def test_the_completion_and_its_end_are_learnt_and_nothing_else(tmp_path: Path) -> None:
-    model = tiny_lm.save_model(tmp_path / "model", "gpt2")
-    rows = [
-        PairRow(item_name(str(i)), "train", f"count from {word} :", "one and two")
-        for i, word in enumerate(tiny_lm.NUMBERS)
-    ]
-    found = shown(tmp_path, rows, "prompt-completion", "causal-lm", model, 64)
-    for row in found.rows:
-        assert "".join(token.text for token in row.tokens if token.learnt).split() == ["one", "and", "two", "</s>"]
-        assert "".join(token.text for token in row.tokens).split()[:3] == ["<s>", "count", "from"]
-        assert [token.special for token in row.tokens if token.text.strip() in ("<s>", "</s>")] == [True, True]
-    everything = shown(tmp_path, rows, "prompt-completion", "causal-lm", model, 64, completion_only_loss=False)
-    assert all([token.learnt for token in row.tokens] == [False] + [True] * (row.kept - 1) for row in everything.rows)
-
-
 def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tmp_path: Path) -> None:
     model = tiny_lm.save_model(tmp_path / "model", "t5")
     rows = [PairRow("0" * 16, "train", "count from one and two and three", "one and")]
@@ -116,21 +98,6 @@ def test_of_a_pair_the_query_stands_before_the_passage_and_each_is_cut_by_itself
     assert [token.special for token in row.tokens] == [True, False, False, True, True, False, False, False, True]
     assert (row.length, row.kept, found.lengths[0].counts) == (14, 9, [(10, 1)])
     assert not any(token.learnt for token in row.tokens)
-
-
-def test_of_a_preference_pair_both_answers_are_learnt_after_their_prompt(tmp_path: Path) -> None:
-    model = tiny_lm.save_model(tmp_path / "model", "gpt2")
-    rows = [PreferenceRow("0" * 16, "train", "and and count :", " one", " two three four")]
-    found = shown(tmp_path, rows, "preference", "preference", model, 8)
-    [row] = found.rows
-    assert "".join(token.text for token in row.tokens).split() == [
-        *("<s>", "and", "count", ":", "one", "</s>"),
-        *("<s>", "and", "count", ":", "two", "three", "four", "</s>"),
-    ]
-    assert "".join(token.text for token in row.tokens if token.learnt).split() == [
-        *("one", "</s>", "two", "three", "four", "</s>")
-    ]
-    assert (row.length, row.kept, found.lengths[0].counts) == (16, 14, [(9, 1)])
 
 
 def test_plain_texts_are_learnt_after_their_first_token_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:
@@ -170,14 +137,6 @@ def test_bins_hold_every_row(count: int) -> None:
     assert sum(rows for _, _, rows in bins) == 6
     assert len(bins) <= count
     assert all(here[1] == there[0] for here, there in pairwise(bins))
-
-
-def test_a_conversation_is_shown_as_the_template_writes_it(tmp_path: Path) -> None:
-    model = tiny_lm.save_model(tmp_path / "model", "gpt2", chat_template=tiny_lm.CHAT_TEMPLATE)
-    turns: list[Message] = [{"role": "user", "content": "count"}, {"role": "assistant", "content": "one"}]
-    found = shown(tmp_path, [ChatRow("0" * 16, "train", turns)], "messages", "causal-lm", model, 64)
-    assert "".join(token.text for token in found.rows[0].tokens).split()[1:5] == ["<turn>", "user", ":", "count"]
-    assert "".join(token.text for token in found.rows[0].tokens if token.learnt).split()[0] == "one"
 
 
 def test_images_are_shown_as_the_image_processor_makes_them(tmp_path: Path) -> None:
