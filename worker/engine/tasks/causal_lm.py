@@ -133,12 +133,13 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
     """Rows padded on the right to the longest one, or packed where that is smaller; labels [B, T] are the shifted
     targets."""
     tokens, targets = [examples.tokens[i] for i in indices], [examples.targets[i] for i in indices]
-    ids, mask = padded(tokens, pad_token)
+    [most] = examples.longest
+    ids, mask = padded(tokens, pad_token, most=most)
     if examples.capacity:
         together = packed(tokens, targets, examples.capacity, pad_token)
         if together.labels.numel() < ids.numel():
             return together
-    labels, _mask = padded(targets, IGNORED)
+    labels, _mask = padded(targets, IGNORED, most=most)
     inputs = {"input_ids": ids} | ({"attention_mask": mask} if examples.masked else {})
     return Batch(inputs, labels, int(mask.sum()), learnt(labels), None if examples.masked else mask)
 

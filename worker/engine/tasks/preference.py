@@ -19,7 +19,17 @@ from app.domain.messages import Message as Sentence
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
-from worker.engine.data.batches.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
+from worker.engine.data.batches.batches import (
+    IGNORED,
+    Batch,
+    Listener,
+    Objective,
+    Texts,
+    in_chunks,
+    learnt,
+    padded,
+    padded_length,
+)
 from worker.engine.data.lines import Line, LineWriter, warnings
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -77,7 +87,9 @@ class Preferences(Texts):
     def computed(self, indices: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
         """Two sequences for each pair, all padded together."""
         lengths = [len(side[i]) for side in (self.tokens, self.rejected) for i in indices]
-        return [(1, (length,)) for length in lengths] if self.padding_free else [(len(lengths), (max(lengths),))]
+        if self.padding_free:
+            return [(1, (length,)) for length in lengths]
+        return [(len(lengths), (padded_length(max(lengths), max(self.longest)),))]
 
     @property
     def equal(self) -> NDArray[np.bool_]:
@@ -195,9 +207,11 @@ def _report(
 def collate(examples: Preferences, indices: Sequence[int], pad_token: int) -> Batch:
     """2B sequences, those with the chosen answers first, padded on the right to the longest; labels [2B, T] are the
     shifted targets."""
-    ids, mask = padded([side[i] for side in (examples.tokens, examples.rejected) for i in indices], pad_token)
+    most = max(examples.longest)
+    both = (examples.tokens, examples.rejected)
+    ids, mask = padded([side[i] for side in both for i in indices], pad_token, most=most)
     sides = (examples.targets, examples.rejected_targets)
-    labels, _mask = padded([side[i] for side in sides for i in indices], IGNORED)
+    labels, _mask = padded([side[i] for side in sides for i in indices], IGNORED, most=most)
     inputs = {"input_ids": ids} | ({"attention_mask": mask} if examples.masked else {})
     before = None
     if examples.reference is not None:

@@ -159,8 +159,9 @@ def _checked(row: Row) -> QueryRow:
 def collate(examples: Pairs, indices: Sequence[int], pad_token: int) -> Batch:
     """Queries and passages, each padded on the right; labels are [2B], the numbers of the passages and of the
     queries."""
-    ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
-    query_ids, query_mask = padded([examples.queries[i] for i in indices], pad_token)
+    most, most_of_queries = examples.longest
+    ids, mask = padded([examples.tokens[i] for i in indices], pad_token, most=most)
+    query_ids, query_mask = padded([examples.queries[i] for i in indices], pad_token, most=most_of_queries)
     inputs = {"input_ids": ids, "attention_mask": mask, "query_ids": query_ids, "query_mask": query_mask}
     rows = list(indices)
     labels = np.concatenate([examples.corpus.passage_of[rows], examples.query_numbers[rows]])

@@ -164,8 +164,9 @@ def _decoder_reads(model: nn.Module, targets: torch.Tensor) -> torch.Tensor:
 
 def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
     """Prompts padded on the right for the encoder; labels [B, T] are the targets, IGNORED where padded."""
-    ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
-    labels, real = padded([examples.targets[i] for i in indices], IGNORED)
+    most, most_of_targets = examples.longest
+    ids, mask = padded([examples.tokens[i] for i in indices], pad_token, most=most)
+    labels, real = padded([examples.targets[i] for i in indices], IGNORED, most=most_of_targets)
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum() + real.sum()), learnt(labels))
 
 

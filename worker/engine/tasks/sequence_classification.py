@@ -90,7 +90,7 @@ def _checked(row: Row, labels: int) -> LabelledRow:
 
 def collate(examples: Texts, indices: Sequence[int], pad_token: int) -> Batch:
     """Rows padded on the right to the longest one; labels are [B]."""
-    ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
+    ids, mask = padded([examples.tokens[i] for i in indices], pad_token, most=examples.longest[0])
     labels = torch.from_numpy(np.concatenate([examples.targets[i] for i in indices]))
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))
 

@@ -156,8 +156,9 @@ def _checked(row: Row, tags: int) -> TaggedRow:
 
 def collate(examples: Tagged, indices: Sequence[int], pad_token: int) -> Batch:
     """Rows padded on the right; labels [B, T] are the tags, IGNORED where no word begins."""
-    ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
-    labels, _mask = padded([examples.targets[i] for i in indices], IGNORED)
+    [most] = examples.longest
+    ids, mask = padded([examples.tokens[i] for i in indices], pad_token, most=most)
+    labels, _mask = padded([examples.targets[i] for i in indices], IGNORED, most=most)
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()), learnt(labels))
 
 

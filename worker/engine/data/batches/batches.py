@@ -7,6 +7,7 @@ the same rows in the same order.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -25,6 +26,9 @@ from app.domain.tasks import Format
 from worker.engine.data.batches.pinned import copied
 from worker.engine.data.rows import values_of
 
+ALIGNED = 8
+"""Padded lengths are multiples of it. For every new shape of a product in bfloat16, oneDNN compiles a kernel on a CPU,
+which takes about a millisecond, and keeps up to 1,024 of them. Tensor cores of a GPU prefer such lengths, too."""
 IGNORED = -100
 """A target without a loss: padding, and the tokens of a prompt."""
 _R = TypeVar("_R")
@@ -77,6 +81,11 @@ class Examples:
         pair; the first is that of `input_ids`."""
         return (self.lengths,)
 
+    @cached_property
+    def longest(self) -> tuple[int, ...]:
+        """Length of the longest sequence of each side: no batch is padded further."""
+        return tuple(max(side, default=0) for side in self.sides)
+
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
         """The order of batches by their memory: tokens with padding, then padding (a mask); without padding: tokens."""
         padded = sum(rows * sum(lengths) for rows, lengths in self.computed(indices))
@@ -105,8 +114,11 @@ class Examples:
 
     def computed(self, indices: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
         """Numbers of rows and the padded length of each of their sides that a pass over a batch computes."""
-        together = [[i] for i in indices] if self.padding_free else [indices]
-        return [(len(rows), tuple(max(side[i] for i in rows) for side in self.sides)) for rows in together]
+        sides = self.sides
+        if self.padding_free:
+            return [(1, tuple(side[i] for side in sides)) for i in indices]
+        longest = (max(side[i] for i in indices) for side in sides)
+        return [(len(indices), tuple(map(padded_length, longest, self.longest)))]
 
 
 @dataclass(frozen=True)
@@ -271,11 +283,17 @@ def check_length(
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
+def padded_length(longest: int, most: int) -> int:
+    """The length to which sequences are padded: a multiple of `ALIGNED`, but no more than `most`."""
+    return min(-(-longest // ALIGNED) * ALIGNED, max(most, longest))
+
+
 def padded(
-    sequences: Sequence[NDArray[np.integer[Any]]], fill: int, *, left: bool = False
+    sequences: Sequence[NDArray[np.integer[Any]]], fill: int, *, most: int = 0, left: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences padded to the longest, on the right or on the left: values [B, T] and mask [B, T], both int64."""
-    longest = max(len(s) for s in sequences)
+    """Sequences padded to the longest, or to a multiple of `ALIGNED` up to `most`, on the right or on the left: values
+    [B, T] and mask [B, T], both int64."""
+    longest = padded_length(max(len(s) for s in sequences), most)
     values = np.full((len(sequences), longest), fill, dtype=np.int64)
     mask = np.zeros_like(values)
     for row, sequence in enumerate(sequences):

