@@ -27,7 +27,6 @@ from worker.machine.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
-from worker.training.other_hosts import Again, Failed, Later, OtherEnd, OtherHosts
 
 log = structlog.get_logger()
 
@@ -46,16 +45,9 @@ class Outcome:
         """Its share of the time of its group so far; None for a run that trains alone."""
 
     def write(
-        self,
-        report: ResultReport | FailureReport | None,
-        trainer: TrainerProcess,
-        output: Path,
-        *,
-        stalled: bool,
-        others: OtherHosts | None = None,
+        self, report: ResultReport | FailureReport | None, trainer: TrainerProcess, output: Path, *, stalled: bool
     ) -> None:
-        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one; `others`: the
-        further hosts of its run.
+        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one.
 
         Raises Fenced, LeaseLost.
         """
@@ -65,9 +57,6 @@ class Outcome:
         elif (isinstance(report, FailureReport) or not self._lease.ordered) and (lost := self._lost_gpus()):
             self._log_errors(trainer)
             self._retry(FailureCode.DEVICE_LOST, lost)
-        elif others is not None and (report or not self._lease.ordered) and (end := others.end(report)) is not None:
-            self._log_errors(trainer)
-            self._end_with(end)
         elif isinstance(report, FailureReport):
             self._log_errors(trainer)
             if report.failure.out_of_memory and self.shared_seconds is not None:
@@ -79,8 +68,7 @@ class Outcome:
             self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
         elif orders.drain or orders.pause:
             self._lease.while_renewing(self._checkpoints.settle)
-            leaving = [other.worker for other in orders.others if other.draining] or [claim.worker]
-            self.hand_back(f"{leaving[0]} is shutting down" if orders.drain else "it was paused")
+            self.hand_back(f"{claim.worker} is shutting down" if orders.drain else "it was paused")
         elif self.shared_seconds is not None:  # another run of the group may be the cause
             self._log_errors(trainer)
             ended = f"the trainer of its group ended with status {trainer.exit_status(0)}"
@@ -95,16 +83,6 @@ class Outcome:
                 "The trainer ended with status %(status)s. %(why)s", status=status, why=FAILURES[FailureCode.INTERNAL]
             )
             self.fail(Failure(code=FailureCode.INTERNAL, message=message))
-
-    def _end_with(self, end: OtherEnd) -> None:
-        """End as another host has made it end."""
-        match end:
-            case Again(failure):
-                self._retry_after(failure)
-            case Later(why):
-                self.hand_back(why)
-            case Failed(failure):
-                self.fail(failure)
 
     def fail(self, failure: Failure) -> None:
         """Write why the run failed. Raises Fenced, LeaseLost."""

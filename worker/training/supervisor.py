@@ -21,9 +21,7 @@ from app.domain.runs.job import (
     AloneReport,
     CheckpointReport,
     FailureReport,
-    ListeningReport,
     LogReport,
-    MetReport,
     Report,
     ResultReport,
     StoppedReport,
@@ -40,7 +38,6 @@ from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
-from worker.training.other_hosts import OtherHosts
 from worker.training.outcome import STORE_AGAIN_SECONDS, Outcome, failure_of
 from worker.training.workdir import workdir
 
@@ -97,7 +94,6 @@ class SupervisedAttempt:
         """Local copies of files in the store; the runs of a group share them."""
         self.final_report: ResultReport | FailureReport | None = None
         self.hub: HubAccess | None = None
-        self.others = OtherHosts(context, claim, self.lease) if claim.hosts else None
 
     @property
     def over(self) -> bool:
@@ -113,22 +109,17 @@ class SupervisedAttempt:
             return
         trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus, self.hub)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
-        if self.others is not None:
-            self.others.await_them()
         try:
             while not trainer.finished_reporting:
                 self.take(trainer.reports(self.settings.report_seconds))
                 self.renew(trainer)
                 self.checkpoints.tend()
                 self._enforce(trainer)
-                if self.others is not None and self.others.broken:
-                    trainer.kill()
             trainer.exit_status(LINGER_SECONDS)
         finally:
             trainer.kill()
         self.lease.flush()
-        output = self.folder / "output"
-        self.outcome.write(self.final_report, trainer, output, stalled=self.stalled, others=self.others)
+        self.outcome.write(self.final_report, trainer, self.folder / "output", stalled=self.stalled)
 
     def prepare(self) -> TrainJob:
         """Fetch the dataset and build the trainer's job. Raises RunFailed, StoreUnavailable."""
@@ -173,7 +164,6 @@ class SupervisedAttempt:
             device=self.claim.device,
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),
-            place=self.claim.place,
         )
 
     def _read_hub_token(self, session: Session) -> None:
@@ -227,9 +217,6 @@ class SupervisedAttempt:
                 self.checkpoints.take(report)
             elif isinstance(report, WorkingReport):
                 continue
-            elif isinstance(report, ListeningReport | MetReport):
-                if self.others is not None:
-                    self.others.take(report, self.checkpoints.resumed)
             else:
                 self.lease.report(report)
 
