@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from app.domain.runs.ending import Fail, HandBack, train_alone
 from app.domain.runs.job import GroupJob, MemberReport, TrainJob
 from app.services.runs import attempts
 from app.services.runs.attempts import Claim, Fenced
@@ -78,7 +79,7 @@ class _Group:
         if self._gpus_lost:
             for member in [*self.live]:
                 with self._guarded(member):
-                    member.outcome.train_alone("the GPU of its group was given to another run")
+                    member.outcome.apply(train_alone("the GPU of its group was given to another run"))
                 self._leave(member)
         if not self.live:
             return
@@ -153,12 +154,7 @@ class _Group:
         """Write the outcome of a run, which leaves the group."""
         with self._guarded(member):
             self._pass_on(member)
-            member.lease.flush()
-            if member.alone is not None:
-                member.outcome.train_alone(member.alone)
-            else:
-                output = member.folder / "output"
-                member.outcome.write(member.final_report, trainer, output, stalled=member.stalled)
+            member.conclude(trainer)
         self._leave(member)
 
     @contextmanager
@@ -177,12 +173,12 @@ class _Group:
         except StoreUnavailable as error:
             with suppress(Fenced, LeaseLost):
                 self._pass_on(member)
-                member.outcome.hand_back(error.message)
+                member.outcome.apply(HandBack(error.message))
         except Exception as error:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
                 self._pass_on(member)
-                member.outcome.fail(failure_of(error, member.folder))
+                member.outcome.apply(Fail(failure_of(error, member.folder)))
         self._leave(member)
 
     def _pass_on(self, member: SupervisedAttempt) -> None:

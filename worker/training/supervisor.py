@@ -17,6 +17,7 @@ from app.domain.errors import Unavailable
 from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
+from app.domain.runs.ending import Fail, HandBack
 from app.domain.runs.job import (
     AloneReport,
     CheckpointReport,
@@ -64,7 +65,7 @@ def supervise(context: Context, claim: Claim) -> None:
         except Exception as error:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
-                attempt.outcome.fail(failure_of(error, folder))
+                attempt.outcome.apply(Fail(failure_of(error, folder)))
         attempt.checkpoints.close()
         attempt.outcome.remove_unused_files()
 
@@ -82,7 +83,7 @@ class SupervisedAttempt:
             renew_seconds=self.settings.report_seconds,
         )
         self.checkpoints = Checkpoints(context.files, claim, self.lease.write, folder / "checkpoints")
-        self.outcome = Outcome(context, claim, self.lease, self.checkpoints)
+        self.outcome = Outcome(context, claim, self.lease, self.checkpoints, folder / "output")
         self.progress_at = time.monotonic()
         self.stop_requested_at: float | None = None
         self.stalled = False
@@ -105,7 +106,7 @@ class SupervisedAttempt:
         try:
             job = self.prepare()
         except StoreUnavailable as error:
-            self.outcome.hand_back(error.message)
+            self.outcome.apply(HandBack(error.message))
             return
         trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus, self.hub)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
@@ -118,8 +119,12 @@ class SupervisedAttempt:
             trainer.exit_status(LINGER_SECONDS)
         finally:
             trainer.kill()
+        self.conclude(trainer)
+
+    def conclude(self, trainer: TrainerProcess) -> None:
+        """Write the outcome of a run that its trainer has ended. Raises Fenced, LeaseLost."""
         self.lease.flush()
-        self.outcome.write(self.final_report, trainer, self.folder / "output", stalled=self.stalled)
+        self.outcome.apply(self.outcome.decide(self.final_report, trainer, alone=self.alone, stalled=self.stalled))
 
     def prepare(self) -> TrainJob:
         """Fetch the dataset and build the trainer's job. Raises RunFailed, StoreUnavailable."""

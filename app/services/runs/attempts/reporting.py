@@ -1,7 +1,6 @@
 """Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from app.domain.errors import VeznaError
 from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
+from app.domain.runs.ending import Orders
 from app.domain.runs.job import (
     Report,
     StepsReport,
@@ -37,18 +37,6 @@ from app.store.workers import queries as workers
 
 class Fenced(VeznaError):
     """The run is in another attempt, has ended, or was deleted."""
-
-
-@dataclass(frozen=True)
-class Orders:
-    """The database's answer to a report."""
-
-    cancel: bool
-    """The run was cancelled."""
-    drain: bool
-    """The worker was told to stop and hands the run back."""
-    pause: bool = False
-    """The run was paused: the worker hands it back, and goes on with another."""
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
