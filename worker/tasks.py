@@ -37,7 +37,6 @@ from worker.inspection.host import inspect_model
 from worker.machine import device
 from worker.samples.host import load_from, located
 from worker.training import workdir
-from worker.training.group import supervise_group
 from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
@@ -52,10 +51,8 @@ def train(run_id: int) -> None:
     context = process_context()
     claims = context.database.write(lambda session: _claim(session, context, run_id))
     try:
-        if len(claims) > 1:
-            supervise_group(context, claims)
-        elif claims:
-            supervise(context, claims[0])
+        if claims:
+            supervise(context, *claims)
     finally:
         for claim in claims:
             _release(context, claim.run_id)
