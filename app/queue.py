@@ -5,7 +5,6 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from app.settings import Settings
@@ -19,7 +18,6 @@ EXPORT = "vezna.export"
 PUSH = "vezna.push"
 PARITY = "vezna.parity"
 JUDGE = "vezna.judge"
-JOIN = "vezna.join"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
@@ -64,13 +62,6 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
-def join_queue(worker: str) -> Queue:
-    """The queue of one worker, for its parts in runs on several hosts."""
-    name = f"join.{worker}"
-    exchange = Exchange(name)  # type: ignore[no-untyped-call]
-    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
-
-
 def broker_errors() -> tuple[type[Exception], ...]:
     """The exceptions of an unavailable broker. They are imported when needed: Celery loads the Redis client with the
     first ring, so a start does without it."""
@@ -98,23 +89,15 @@ class Doorbell:
 
     def ring(self, task: str, *args: Any) -> bool:
         """Ring for a task. False if the broker is away: nothing is lost, the sweeper rings again."""
-        return self._send(task, args)
-
-    def _send(self, task: str, args: tuple[Any, ...], **options: Any) -> bool:
         if time.monotonic() < self._quiet_until:
             return False
         try:
-            self._app.send_task(task, args=args, retry=False, **options)
+            self._app.send_task(task, args=args, retry=False)
         except broker_errors() as error:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
             return False
         return True
-
-    def ring_worker(self, worker: str, run_id: int) -> bool:
-        """Ring for a worker's part in a run on several hosts. False if the broker is away. A late ring does nothing; it
-        has no expiry, which would compare the clocks of two hosts."""
-        return self._send(JOIN, (run_id,), queue=join_queue(worker))
 
     def answers(self) -> bool:
         try:

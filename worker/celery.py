@@ -23,13 +23,11 @@ from app.queue import (
     ESTIMATE,
     INFER_QUEUE,
     INSPECT,
-    JOIN,
     PREPARE,
     READ,
     TRAIN,
     TRAIN_QUEUE,
     celery_app,
-    join_queue,
 )
 from app.services.hooks import hooks
 from app.store.database import migrate
@@ -42,7 +40,6 @@ from worker.children.work import WorkQueue
 from worker.context import process_context
 from worker.machine import device, naming
 from worker.machine.gpu_watch import GpuWatch
-from worker.machine.network import shared_address
 from worker.node import nodes
 from worker.training import workdir
 
@@ -55,7 +52,6 @@ app.task(tasks.inspect, name=INSPECT)
 app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
-app.task(tasks.join, name=JOIN)
 for node in nodes():
     for name, task in node.tasks.items():
         app.task(task, name=name)
@@ -83,7 +79,6 @@ def begin(sender: Any, **_: Any) -> None:
     processes = sender.options.get("concurrency")  # None, a number or `auto`, which counts processors
     if _trains():
         find_device(processes if isinstance(processes, int) else None)
-        app.amqp.queues.select_add(join_queue(process_context().worker))
     if processes is None or (_device is not None and not isinstance(processes, int)):
         sender.concurrency = max(1, len(_device.cards) if _device is not None else 1)
 
@@ -104,14 +99,12 @@ def check_database() -> None:
 
 
 def find_device(most: int | None) -> None:
-    """Refuse to start a worker that trains if no requested GPU works, or if VEZNA_RENDEZVOUS_HOST is another host;
-    reserve its name. At most `most` GPUs are used: a worker with more GPUs than pool children would be rung for without
-    end."""
+    """Refuse to start a worker that trains if no requested GPU works; reserve its name. At most `most` GPUs are used: a
+    worker with more GPUs than pool children would be rung for without end."""
     global _device
     settings = process_context().settings
     try:
         _device = device.find(settings.device, most=most)
-        shared_address(settings.rendezvous_host)
     except Unavailable as error:
         sys.exit(error.message)
     if not settings.worker_name:

@@ -17,7 +17,7 @@ from app.services.hooks import hooks
 from app.services.models import models
 from app.services.resources import estimates
 from app.services.runs import attempts, ended
-from app.services.runs.attempts import Claim, hosts
+from app.services.runs.attempts import Claim
 from app.services.users import audit
 from app.services.workers import reservations, ringing, scheduling
 from app.services.workers import sweep as sweeping
@@ -35,11 +35,8 @@ from worker.estimation.host import NoAnswer
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
 from worker.machine import device
-from worker.machine.network import shared_address
 from worker.samples.host import load_from, located
 from worker.training import workdir
-from worker.training.group import supervise_group
-from worker.training.part import supervise_part
 from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
@@ -54,26 +51,11 @@ def train(run_id: int) -> None:
     context = process_context()
     claims = context.database.write(lambda session: _claim(session, context, run_id))
     try:
-        if len(claims) > 1:
-            supervise_group(context, claims)
-        elif claims:
-            supervise(context, claims[0])
+        if claims:
+            supervise(context, *claims)
     finally:
         for claim in claims:
             _release(context, claim.run_id)
-
-
-def join(run_id: int) -> None:
-    """Take this worker's part in a run on several hosts, and supervise it."""
-    context = process_context()
-    lease_seconds = context.settings.lease_seconds
-    joined = context.database.write(lambda session: hosts.join(session, run_id, context.worker, lease_seconds))
-    if joined is None:
-        return
-    try:
-        supervise_part(context, joined)
-    finally:
-        _release(context, run_id)
 
 
 def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
@@ -84,12 +66,10 @@ def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
         return []
     lease_seconds = context.settings.lease_seconds
     gpus = context.trainers.gpus
-    claim, turns = None, scheduling.Turns(session, run_id, context.worker, gpus, lease_seconds)
+    claim, turns = None, scheduling.Turns(session, run_id, context.worker, gpus)
     while claim is None and (chosen := turns.next()) is not None:  # another worker may have been faster
         claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
     claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
-    for host in claim.hosts[1:] if claim else ():
-        after_commit(session, partial(context.bell.ring_worker, host.worker, claims[0].run_id))
     for each in claims:
         estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))
     return claims
@@ -210,15 +190,11 @@ def sign_on(context: Context, detected: device.Device, stopping: threading.Event
             return True
         except OperationalError as error:
             log.warning(f"not signed on: {cause(error, context.database.url)}; retrying", error=str(error))
-        except Unavailable as error:  # the resolver does not answer any more
-            log.warning(f"not signed on: {error.message} Retrying.")
         stopping.wait(SIGN_ON_AGAIN_SECONDS)
     return False
 
 
 def _sign_on(context: Context, detected: device.Device) -> None:
-    settings = context.settings
-    address = shared_address(settings.rendezvous_host, settings.database, settings.broker)
     with context.database.transaction() as session:
         worker_service.sign_on(
             session,
@@ -231,7 +207,6 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             capabilities=device.capabilities(detected.kind),
             context_bytes=detected.context_bytes,
             problem=detected.problem,
-            address=address if detected.cards else None,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
         waiting = ringing.to_ring_again(session, clock.now(session))[:RING_AT_ONCE]

@@ -16,7 +16,6 @@ class FailureCode(StrEnum):
     HOST_OOM = "host_oom"
     KILLED = "killed"
     DEVICE_LOST = "device_lost"
-    NOT_JOINED = "not_joined"
     DIVERGED = "diverged"
     AUDIT = "audit"
     BAD_CONFIGURATION = "bad_configuration"
@@ -42,10 +41,6 @@ FAILURES: dict[FailureCode, Message] = {
     FailureCode.DEVICE_LOST: _(
         "The driver lost the GPU on which the run trained. Check the kernel's log of its host, reset the GPU, start "
         "the worker again, then submit the run again."
-    ),
-    FailureCode.NOT_JOINED: _(
-        "Not all hosts of the run met in time. Check the logs of their workers, and that they reach each other at "
-        "VEZNA_RENDEZVOUS_HOST, on all ports."
     ),
     FailureCode.DIVERGED: _("The loss became infinite or NaN. Lower the learning rate or lengthen the warm-up."),
     FailureCode.AUDIT: _(

@@ -102,11 +102,6 @@ class Settings(AccountSettings, TrackerSettings):
     """Name of this worker; empty takes the host's, or `HOST-2` beside another worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What this worker trains on; `auto` is every GPU that works, else the CPU."""
-    rendezvous_host: str = ""
-    """Address (IPv4) or name of this worker's host at which workers of other hosts meet it, for runs with more GPUs
-    than one host has; empty takes the address from which it reaches the database; in a container, none."""
-    join_seconds: float = Field(default=120.0, gt=0)
-    """How long the workers of such a run wait for each other before all of them release it."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a trainer; None keeps torch's default."""
     heartbeat_file: Path | None = None

@@ -5,7 +5,6 @@ from app.store.database.base import Base, now
 from app.store.models.tables import BaseModelRow, HubTokenRow
 from app.store.requests.tables import FormKeyRow, IdempotencyKeyRow
 from app.store.resources.tables import DeviceRow, EstimateRow
-from app.store.runs.tables.hosts import RunHostRow
 from app.store.runs.tables.parts import (
     ArtifactRow,
     EndedRunRow,
@@ -47,7 +46,6 @@ __all__ = [
     "LoginSessionRow",
     "OneTimeLinkRow",
     "RunEventRow",
-    "RunHostRow",
     "RunRow",
     "RunTagRow",
     "StepChunkRow",

@@ -19,9 +19,7 @@ from pathlib import Path
 from app.domain.runs.job import (
     CheckpointReport,
     EvaluationReport,
-    ListeningReport,
     LogReport,
-    MetReport,
     PhaseReport,
     ResultReport,
     StepsReport,
@@ -55,12 +53,6 @@ def execute(
     gpu = fake_gpus.Context() if job.device == "cuda" else None
     if gpu is not None:
         channel.send(LogReport(message=f"trains on {', '.join(gpu.seen)}"))
-    if job.place is not None:
-        if job.place.host > 0:
-            stop.wait()  # until the worker ends it with the attempt
-            return EXIT_STOPPED
-        channel.send(ListeningReport(endpoint=f"{job.place.address}:1"))
-        channel.send(MetReport())
     channel.send(PhaseReport(phase=Phase.TRAIN, total_steps=10))
     if behaviour == "dies":
         os.kill(os.getpid(), signal.SIGKILL)

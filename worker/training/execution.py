@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,12 +23,9 @@ from app.domain.runs.job import (
     EvaluationReport,
     FailureReport,
     GroupJob,
-    ListeningReport,
     LogReport,
     MemberReport,
-    MetReport,
     PhaseReport,
-    Place,
     ResultReport,
     RunReport,
     StepsReport,
@@ -45,7 +42,6 @@ from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.failures import failure
 from worker.engine.loop.progress import Silence, Stopped
 from worker.engine.models.hub.access import acting_for
-from worker.engine.ranks.hosts import listen
 from worker.engine.ranks.team import Followed, Team
 from worker.training.followers import Followers, meeting_of
 from worker.training.protocol import Channel, Position
@@ -160,19 +156,11 @@ def _executed(
     attempt: Attempt | None = None
     followers: Followers | None = None
     try:
-        world, place, team = job.spec.training.devices, job.place, None
-        if place is not None and not place.endpoint:
-            endpoint, _served = listen(place.address)  # for as long as this process lives
-            place = place.model_copy(update={"endpoint": endpoint})
-            channel.send(ListeningReport(endpoint=endpoint))
+        world = job.spec.training.devices
         if world > 1:
-            followers = Followers(file, world, channel, hub, place)
-            team = _team(job, place.first if place else 0, place, file, lambda: channel.send(MetReport()))
-        sink = Reports(channel, stop) if team is None or team.leads else Silence()
-        attempt = Attempt(_share_of(job), sink, team)
+            followers = Followers(file, world, channel, hub)
+        attempt = Attempt(_share_of(job), Reports(channel, stop), _team(job, 0, file) if world > 1 else None)
         channel.send(ResultReport(result=attempt.run()))
-    except Followed:
-        return 0
     except Stopped:
         return EXIT_STOPPED
     except BrokenPipeError:
@@ -191,7 +179,7 @@ def follow(position: Position, channel: Channel) -> int:
         return 0
     attempt: Attempt | None = None
     try:
-        attempt = Attempt(_share_of(job), Silence(), _team(job, position.rank, position.place, position.job))
+        attempt = Attempt(_share_of(job), Silence(), _team(job, position.rank, position.job))
         with acting_for(position.hub):
             attempt.run()
     except Followed:
@@ -203,10 +191,9 @@ def follow(position: Position, channel: Channel) -> int:
     return 0
 
 
-def _team(job: TrainJob, rank: int, place: Place | None, file: Path, met: Callable[[], None] = lambda: None) -> Team:
+def _team(job: TrainJob, rank: int, file: Path) -> Team:
     """The team of a job in a file, as one rank sees it."""
-    name = f"run-{job.run_id}-{job.epoch}"
-    return Team(rank, job.spec.training.devices, meeting_of(file), place, name, met)
+    return Team(rank, job.spec.training.devices, meeting_of(file))
 
 
 def _read(file: Path, channel: Channel) -> TrainJob | GroupJob | None:
@@ -222,7 +209,7 @@ def _read(file: Path, channel: Channel) -> TrainJob | GroupJob | None:
 
 def _share_of(job: TrainJob) -> TrainJob:
     """The job with this process's share of the processors."""
-    here = job.place.count if job.place else job.spec.training.devices
+    here = job.spec.training.devices
     if here == 1:
         return job
     threads = job.threads or os.cpu_count() or 1

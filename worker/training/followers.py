@@ -1,8 +1,8 @@
 """The other processes of a run on several devices, from the trainer's side: start them, and end with the first that
 ends.
 
-The trainer that the supervisor started is the first rank of its host, on one host rank 0; it starts the host's other
-ranks as children (`worker.training.follower`), which die with it. A thread follows each:
+The trainer that the supervisor started is rank 0; it starts the other ranks as children (`worker.training.follower`),
+which die with it. A thread follows each:
 
     a follower fails                the trainer reports its failure and ends, unless another follower has died
     a follower is killed            the trainer ends as if it had been killed itself, and the run is queued again
@@ -27,7 +27,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.domain.models.hub_access import HubAccess
-from app.domain.runs.job import FailureReport, Place
+from app.domain.runs.job import FailureReport
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.children.host import Child
 from worker.training.host import FOREVER
@@ -43,16 +43,13 @@ GRACE_SECONDS = 8.0
 
 
 class Followers:
-    """The ranks of a host but its first. Start them from the main thread: the kernel kills a child when the thread that
+    """The ranks but the first. Start them from the main thread: the kernel kills a child when the thread that
     started it ends."""
 
-    def __init__(
-        self, job: Path, world: int, channel: Channel, hub: HubAccess | None = None, place: Place | None = None
-    ) -> None:
-        """`place`: of this host among several, with an endpoint. Raises ChildError if a process cannot be started."""
+    def __init__(self, job: Path, world: int, channel: Channel, hub: HubAccess | None = None) -> None:
+        """Raises ChildError if a process cannot be started."""
         self._channel = channel
-        first, count = (place.first, place.count) if place else (0, world)
-        ranks = range(first + 1, first + count)
+        ranks = range(1, world)
         self._changed = threading.Condition()
         self._open = set(ranks)
         """Ranks whose output has not ended, and which have not reported."""
@@ -60,10 +57,10 @@ class Followers:
         """Ranks whose output has ended without a report, and whose exit status is unknown: dead or done."""
         self._reporting: threading.Thread | None = None
         """Follows the rank that was the first to report a failure, and ends this process."""
-        for index, rank in enumerate(ranks, start=1):
-            position = Position(job=job, rank=rank, world=world, place=place, hub=hub)
-            # In the empty directory of the host's first rank, which the supervisor removes: this may end any time.
-            child = Child(f"rank {rank}", COMMAND, environment=visible(index), directory=Path.cwd(), own_session=False)
+        for rank in ranks:
+            position = Position(job=job, rank=rank, world=world, hub=hub)
+            # In the empty directory of rank 0, which the supervisor removes: this may end any time.
+            child = Child(f"rank {rank}", COMMAND, environment=visible(rank), directory=Path.cwd(), own_session=False)
             child.send(position.model_dump_json().encode(), SEND_SECONDS)
             threading.Thread(target=self._follow, args=(rank, child), daemon=True, name=f"rank-{rank}").start()
 
@@ -115,7 +112,7 @@ class Followers:
 
 
 def meeting_of(job: Path) -> Path:
-    """The file by which the processes of a job on one host meet (torch's `FileStore`)."""
+    """The file by which the processes of a job meet (torch's `FileStore`)."""
     return job.with_name("meeting")
 
 

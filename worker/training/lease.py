@@ -15,9 +15,10 @@ import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.domain.runs.ending import Orders
 from app.domain.runs.job import Report
 from app.services.runs import attempts
-from app.services.runs.attempts import Claim, Fenced, Orders
+from app.services.runs.attempts import Claim, Fenced
 from app.store.database.errors import cause, undone
 from app.store.database.session import Database
 
@@ -39,7 +40,7 @@ class Lease:
         """Reports in flight until the database answers. A retry has the same number, so they are stored once."""
         self._number = 0
         self._renewed_at = time.monotonic()
-        self.orders = Orders(cancel=False, drain=False)
+        self.orders = Orders()
         self.companions: Sequence[Lease] = ()
         """Leases of the other runs of a group, renewed while this one transfers files."""
         self.keep_alive: Callable[[], object] = lambda: None
@@ -53,7 +54,7 @@ class Lease:
     @property
     def ordered(self) -> bool:
         """The run is to be cancelled or paused, or its worker to stop."""
-        return self.orders.cancel or self.orders.drain or self.orders.pause
+        return bool(self.orders)
 
     def report(self, report: Report) -> None:
         """Write `report` with the next renewal."""

@@ -5,7 +5,6 @@ a result never names a file that is missing.
 """
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import structlog
 from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.resources.devices import VisibleGpu
+from app.domain.runs.ending import Cancel, Decision, End, Fail, Finish, HandBack, Retry, decide
 from app.domain.runs.job import FailureReport, ResultReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
@@ -27,7 +27,6 @@ from worker.machine.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
-from worker.training.other_hosts import Again, Failed, Later, OtherEnd, OtherHosts
 
 log = structlog.get_logger()
 
@@ -39,87 +38,59 @@ STORE_AGAIN_SECONDS = (1.0, 4.0, 15.0)
 class Outcome:
     """Writes how one attempt ended."""
 
-    def __init__(self, context: Context, claim: Claim, lease: Lease, checkpoints: Checkpoints) -> None:
+    def __init__(self, context: Context, claim: Claim, lease: Lease, checkpoints: Checkpoints, output: Path) -> None:
+        """`output`: the folder of the trainer's artifacts."""
         self._context, self._claim, self._lease, self._checkpoints = context, claim, lease, checkpoints
+        self._output = output
+        self._lost: list[str] = []
+        """GPUs of the attempt that the driver no longer lists."""
         self._oom_kills_before = _oom_kills()
         self.shared_seconds: float | None = None
         """Its share of the time of its group so far; None for a run that trains alone."""
 
-    def write(
-        self,
-        report: ResultReport | FailureReport | None,
-        trainer: TrainerProcess,
-        output: Path,
-        *,
-        stalled: bool,
-        others: OtherHosts | None = None,
-    ) -> None:
-        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one; `others`: the
-        further hosts of its run.
+    def decide(
+        self, report: ResultReport | FailureReport | None, trainer: TrainerProcess, *, alone: str | None, stalled: bool
+    ) -> Decision:
+        """What follows after the trainer has ended, or its part for this run: `report` is its final report, if it sent
+        one; `alone`: why the run cannot train in its group. Raises Fenced, LeaseLost."""
+        orders = self._lease.orders
+        unexplained = report is None and alone is None and not orders
+        status = trainer.exit_status(0) if unexplained else 0
+        if unexplained or isinstance(report, FailureReport):
+            log.error("trainer failed", run_id=self._claim.run_id, stderr=trainer.last_errors())
+        if not isinstance(report, ResultReport) and alone is None:
+            self._find_lost_gpus()
+        end = End(
+            worker=self._claim.worker,
+            report=report,
+            alone=alone,
+            status=status,
+            killed=status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED),
+            stalled=stalled,
+            lost_gpu=bool(self._lost),
+            oom_killed=_oom_kills() > self._oom_kills_before,
+        )
+        return decide(end, orders, others=self.shared_seconds is not None)
 
-        Raises Fenced, LeaseLost.
-        """
-        claim, bell, orders = self._claim, self._context.bell, self._lease.orders
-        if isinstance(report, ResultReport):
-            self._finish(report.result, output)
-        elif (isinstance(report, FailureReport) or not self._lease.ordered) and (lost := self._lost_gpus()):
-            self._log_errors(trainer)
-            self._retry(FailureCode.DEVICE_LOST, lost)
-        elif others is not None and (report or not self._lease.ordered) and (end := others.end(report)) is not None:
-            self._log_errors(trainer)
-            self._end_with(end)
-        elif isinstance(report, FailureReport):
-            self._log_errors(trainer)
-            if report.failure.out_of_memory and self.shared_seconds is not None:
-                self.train_alone(report.failure.message)
-            else:
-                self.fail(report.failure)
-        elif orders.cancel:
-            seconds = self.shared_seconds
-            self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
-        elif orders.drain or orders.pause:
+    def apply(self, decision: Decision) -> None:
+        """Write a decision. Raises Fenced, LeaseLost."""
+        bell, claim, seconds = self._context.bell, self._claim, self.shared_seconds
+        if isinstance(decision, Retry | HandBack):
             self._lease.while_renewing(self._checkpoints.settle)
-            leaving = [other.worker for other in orders.others if other.draining] or [claim.worker]
-            self.hand_back(f"{leaving[0]} is shutting down" if orders.drain else "it was paused")
-        elif self.shared_seconds is not None:  # another run of the group may be the cause
-            self._log_errors(trainer)
-            ended = f"the trainer of its group ended with status {trainer.exit_status(0)}"
-            self.train_alone(FAILURES[FailureCode.STALLED] if stalled else ended)
-        elif stalled:
-            self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
-        elif (status := trainer.exit_status(0)) < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside
-            self._retry(FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED)
-        else:
-            self._log_errors(trainer)
-            message = _(
-                "The trainer ended with status %(status)s. %(why)s", status=status, why=FAILURES[FailureCode.INTERNAL]
-            )
-            self.fail(Failure(code=FailureCode.INTERNAL, message=message))
-
-    def _end_with(self, end: OtherEnd) -> None:
-        """End as another host has made it end."""
-        match end:
-            case Again(failure):
-                self._retry_after(failure)
-            case Later(why):
-                self.hand_back(why)
-            case Failed(failure):
-                self.fail(failure)
-
-    def fail(self, failure: Failure) -> None:
-        """Write why the run failed. Raises Fenced, LeaseLost."""
-        bell, seconds = self._context.bell, self.shared_seconds
-        self._lease.write(lambda session: attempts.fail(session, bell, self._claim, failure, seconds))
-
-    def hand_back(self, why: str) -> None:
-        """Queue the run again; the attempt does not count. Raises Fenced, LeaseLost."""
-        self._lease.write(lambda session: attempts.hand_back(session, self._context.bell, self._claim, why))
-
-    def train_alone(self, why: str) -> None:
-        """Queue a run of a group again, from its last checkpoint: a run that was claimed before is in no group, and the
-        attempt does not count. Raises Fenced, LeaseLost."""
-        self._lease.while_renewing(self._checkpoints.settle)
-        self.hand_back(f"{why.rstrip('.')}; the run trains alone from now on")
+        match decision:
+            case Finish(result):
+                stored = self._stored(result)
+                self._lease.write(lambda session: attempts.finish(session, bell, claim, result, stored, seconds))
+            case Fail(failure):
+                self._lease.write(lambda session: attempts.fail(session, bell, claim, failure, seconds))
+            case Cancel():
+                self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
+            case Retry(failure):
+                limit = self._context.settings.max_attempts
+                lost = [VisibleGpu(uuid=uuid, problem=LOST) for uuid in self._lost]
+                self._lease.write(lambda session: attempts.retry(session, bell, claim, failure, limit, lost))
+            case HandBack(why):
+                self._lease.write(lambda session: attempts.hand_back(session, bell, claim, why))
 
     def remove_unused_files(self) -> None:
         """Remove the files of every attempt except the one that succeeded, as the database records it."""
@@ -135,32 +106,19 @@ class Outcome:
         except Exception as error:  # whatever database and store raise: the run has ended
             log.warning("files of lost attempts could not be removed", run_id=self._claim.run_id, error=str(error))
 
-    def _finish(self, result: RunResult, output: Path) -> None:
-        """Store the artifacts under this attempt's own prefix, then write the result that names them."""
+    def _stored(self, result: RunResult) -> dict[str, str]:
+        """Store the artifacts under this attempt's own prefix; gives the place of each."""
         stored = {file.name: f"{self._prefix(self._claim.epoch)}/{file.name}" for file in result.artifacts}
         for name, place in stored.items():
-            self._store(output / name, place)
-        bell, seconds = self._context.bell, self.shared_seconds
-        self._lease.write(lambda session: attempts.finish(session, bell, self._claim, result, stored, seconds))
+            self._store(self._output / name, place)
+        return stored
 
-    def _lost_gpus(self) -> list[str]:
-        """The GPUs of the attempt that the driver no longer lists; this process stops using them."""
-        lost: list[str] = []
+    def _find_lost_gpus(self) -> None:
+        """Find the GPUs of the attempt that the driver no longer lists; this process stops using them."""
         if self._claim.gpus:
-            self._lease.while_renewing(lambda: lost.extend(filter(nvidia.is_lost, self._claim.gpus)))
-        for uuid in lost:
+            self._lease.while_renewing(lambda: self._lost.extend(filter(nvidia.is_lost, self._claim.gpus)))
+        for uuid in self._lost:
             self._context.trainers.lose(uuid)
-        return lost
-
-    def _retry(self, code: FailureCode, lost: Sequence[str] = ()) -> None:
-        """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
-        self._retry_after(Failure(code=code, message=FAILURES[code]), lost)
-
-    def _retry_after(self, failure: Failure, lost: Sequence[str] = ()) -> None:
-        limit = self._context.settings.max_attempts
-        self._lease.while_renewing(self._checkpoints.settle)
-        bell, gone = self._context.bell, [VisibleGpu(uuid=uuid, problem=LOST) for uuid in lost]
-        self._lease.write(lambda session: attempts.retry(session, bell, self._claim, failure, limit, gone))
 
     def _store(self, file: Path, place: str) -> None:
         """Put a file into the store; retry a store that is busy."""
@@ -177,9 +135,6 @@ class Outcome:
                     raise
                 log.warning("a file could not be stored; retrying", file=place, error=str(error))
                 self._lease.while_renewing(partial(time.sleep, pause))
-
-    def _log_errors(self, trainer: TrainerProcess) -> None:
-        log.error("trainer failed", run_id=self._claim.run_id, stderr=trainer.last_errors())
 
     def _prefix(self, epoch: int) -> str:
         return f"runs/{self._claim.run_id}/{epoch}"

@@ -14,7 +14,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.models.hub_access import HubAccess
-from app.domain.runs.job import Place
 
 
 class Handover(BaseModel):
@@ -44,11 +43,9 @@ class Position(BaseModel):
 
     job: Path
     rank: int
-    """Rank of this process, of the whole run."""
+    """Rank of this process."""
     world: int
     """Number of processes."""
-    place: Place | None = None
-    """Of this host among several, with the endpoint at which they meet instead; None: there is only one."""
     hub: HubAccess | None = None
 
 

@@ -1,256 +1,217 @@
-"""One attempt, supervised: start a trainer process, pass on its reports, renew the lease, carry out cancel and drain.
+"""Supervise attempts: start a trainer process, pass on reports, renew leases, carry out cancel, drain and pause.
 
-`worker.training.lease` writes to the database, `worker.training.outcome` writes how the attempt ended. When the lease
-is lost or another attempt has taken over the run, the trainer is killed and nothing more is written.
+When the lease of a run is lost or another attempt has taken it over, nothing more of it is written. One trainer may
+train several runs, a group. Each run has its own claim, lease, checkpoints and outcome, as if it trained alone; a run
+that is cancelled, fails or is taken over leaves the group, and the others continue. If the process ends, all its runs
+end and are queued again. A run that runs out of memory in its own pass is queued again too, because it may have enough
+memory alone. No such attempt counts, and a run that was claimed before trains alone, so a group costs a run at most
+one restart.
+
+Device time is shared: while n runs are left, each is charged an nth of it.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
-from app.domain.errors import Unavailable
-from app.domain.failures import FAILURES, FailureCode, RunFailed
-from app.domain.messages import _
-from app.domain.models.hub_access import HubAccess
-from app.domain.runs.job import (
-    AloneReport,
-    CheckpointReport,
-    FailureReport,
-    ListeningReport,
-    LogReport,
-    MetReport,
-    Report,
-    ResultReport,
-    StoppedReport,
-    TrainJob,
-    WorkingReport,
-)
-from app.services.ownership.vault import Vault
+from app.domain.runs.ending import Fail, HandBack, train_alone
+from app.domain.runs.job import GroupJob, MemberReport, TrainJob
+from app.services.runs import attempts
 from app.services.runs.attempts import Claim, Fenced
-from app.services.users import hub_tokens
 from app.store.files.files import StoreUnavailable
 from worker.context import Context
-from worker.machine import disk
-from worker.samples.host import load_from
-from worker.training.checkpoints import Checkpoints
+from worker.training.attempt import SupervisedAttempt
 from worker.training.host import TrainerProcess
-from worker.training.lease import Lease, LeaseLost
-from worker.training.other_hosts import OtherHosts
-from worker.training.outcome import STORE_AGAIN_SECONDS, Outcome, failure_of
+from worker.training.lease import LeaseLost
+from worker.training.outcome import failure_of
 from worker.training.workdir import workdir
 
 log = structlog.get_logger()
 
+
 LINGER_SECONDS = 10.0
 """How long a trainer may take to exit after its final report."""
-FETCH_AGAIN_SECONDS = (*STORE_AGAIN_SECONDS, 60.0)
-"""Pauses between the attempts to fetch a file while the store is away. Then the run is handed back; the last pause
-keeps an idle worker from claiming it again at once."""
 
 
-def supervise(context: Context, claim: Claim) -> None:
-    """Execute a claimed run and write its outcome once."""
-    logger = log.bind(run_id=claim.run_id, epoch=claim.epoch)
+def supervise(context: Context, *claims: Claim) -> None:
+    """Execute a claimed run, or several together, and write the outcome of each once. The first one has the worker and
+    its GPUs."""
     with workdir(context.settings.home) as folder:
-        attempt = SupervisedAttempt(context, claim, folder)
+        _Supervisor(context, claims, folder).run()
+
+
+class _Supervisor:
+    """The runs that one trainer trains."""
+
+    def __init__(self, context: Context, claims: Sequence[Claim], folder: Path) -> None:
+        self.context, self.claims, self.folder, self.settings = context, claims, folder, context.settings
+        self.live: list[SupervisedAttempt] = []
+        """Runs without an outcome; the first has the worker and its GPUs."""
+        self.progress_at = time.monotonic()
+        self._charged_at = time.monotonic()
+        self._shares = dict.fromkeys((claim.run_id for claim in claims), 0.0)
+        """Seconds of the group's time that each run of a group is charged, by id."""
+        self._trainer: TrainerProcess | None = None
+        self._gpus_lost = False
+        """Another worker may use them."""
+        for claim in claims:
+            own = folder / str(claim.run_id) if len(claims) > 1 else folder
+            own.mkdir(exist_ok=True)
+            self.live.append(SupervisedAttempt(context, claim, own))
+            if claim.clock is not None and len(claims) > 1:
+                claim.clock.share = partial(self._share, claim.run_id)
+        for member in self.live:
+            member.fetched = self.live[0].fetched
+            member.outcome.shared_seconds = 0.0 if len(claims) > 1 else None
+            member.lease.companions = [other.lease for other in self.live if other is not member]
+
+    def run(self) -> None:
+        """Prepare the jobs, follow the trainer to its end, and write the outcomes."""
         try:
-            attempt.run()
+            self._run()
+        except Exception as error:
+            for member in [*self.live]:
+                with self._guarded(member):
+                    raise error
+
+    def _run(self) -> None:
+        jobs: list[TrainJob] = []
+        for member in [*self.live]:
+            with self._guarded(member):
+                jobs.append(member.prepare())
+        if self._gpus_lost:
+            for member in [*self.live]:
+                with self._guarded(member):
+                    member.outcome.apply(train_alone("the GPU of its group was given to another run"))
+                self._leave(member)
+        if not self.live:
+            return
+        if len(jobs) == 1:
+            self.live[0].outcome.shared_seconds = None
+        job = GroupJob(jobs=jobs) if len(jobs) > 1 else jobs[0]
+        gpus, hub = self.live[0].claim.gpus, self.live[0].hub  # they have one owner, that of their study
+        trainer = self._trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, gpus, hub)
+        for member in self.live:
+            member.lease.keep_alive = trainer.renew_lease
+        log.info("trainer started", run_ids=[member.claim.run_id for member in self.live], pid=trainer.pid)
+        try:
+            while self.live and not trainer.finished_reporting:
+                self._follow(trainer, alone=len(jobs) == 1)
+            if self.live:
+                trainer.exit_status(LINGER_SECONDS)
+        finally:
+            trainer.kill()
+        self._charge()
+        for member in [*self.live]:
+            self._end(member, trainer)
+
+    def _follow(self, trainer: TrainerProcess, *, alone: bool) -> None:
+        by_id = {member.claim.run_id: member for member in self.live}
+        for report in trainer.reports(self.settings.report_seconds):
+            self.progress_at = time.monotonic()
+            if not isinstance(report, MemberReport):
+                for member in self.live:
+                    member.take([report])
+            elif report.run_id in by_id:
+                by_id[report.run_id].take([report.report])
+        self._charge()
+        for member in [*self.live]:
+            with self._guarded(member):
+                member.renew(trainer)
+                member.checkpoints.tend()
+                self._enforce(member, trainer, None if alone else member.claim.run_id)
+            if member in self.live and member.over and not alone:
+                self._end(member, trainer)
+
+    def _enforce(self, member: SupervisedAttempt, trainer: TrainerProcess, run_id: int | None) -> None:
+        """Carry out orders for a run; kill a trainer that does not obey for any of them, or makes no progress."""
+        moment = time.monotonic()
+        if member.lease.ordered and member.stop_requested_at is None:
+            trainer.ask_to_stop(run_id)
+            member.stop_requested_at = moment
+        asked = [other.stop_requested_at for other in self.live]
+        if all(at is not None and moment - at > self.settings.stop_seconds for at in asked):
+            trainer.kill()
+        if moment - self.progress_at > self.settings.stall_seconds:
+            for other in self.live:
+                other.stalled = True
+            trainer.kill()
+
+    def _charge(self) -> None:
+        """Divide the time since the last call between the runs that are left."""
+        moment = time.monotonic()
+        for member in self.live:
+            seconds = (moment - self._charged_at) / len(self.live)
+            self._shares[member.claim.run_id] += seconds
+            if member.outcome.shared_seconds is not None:
+                member.outcome.shared_seconds += seconds
+        self._charged_at = moment
+
+    def _share(self, run_id: int) -> float:
+        """Seconds that a run is charged so far."""
+        pending = time.monotonic() - self._charged_at
+        left = any(member.claim.run_id == run_id for member in self.live)
+        return self._shares[run_id] + (pending / len(self.live) if left else 0.0)
+
+    def _end(self, member: SupervisedAttempt, trainer: TrainerProcess) -> None:
+        """Write the outcome of a run, which leaves the group."""
+        with self._guarded(member):
+            self._pass_on(member)
+            member.conclude(trainer)
+        self._leave(member)
+
+    @contextmanager
+    def _guarded(self, member: SupervisedAttempt) -> Iterator[None]:
+        """Handle the errors that end a run's attempt from outside."""
+        logger = log.bind(run_id=member.claim.run_id, epoch=member.claim.epoch)
+        try:
+            yield
+            return
         except Fenced as fenced:
             logger.warning("another attempt has taken over the run; nothing more is written", reason=fenced.message)
+            self._lose(member)
         except LeaseLost as lost:
             logger.error(f"{lost}; the lease has run out, so the sweep will queue the run again")
+            self._lose(member)
+        except StoreUnavailable as error:
+            with suppress(Fenced, LeaseLost):
+                self._pass_on(member)
+                member.outcome.apply(HandBack(error.message))
         except Exception as error:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
-                attempt.outcome.fail(failure_of(error, folder))
-        attempt.checkpoints.close()
-        attempt.outcome.remove_unused_files()
+                self._pass_on(member)
+                member.outcome.apply(Fail(failure_of(error, member.folder)))
+        self._leave(member)
 
+    def _pass_on(self, member: SupervisedAttempt) -> None:
+        """Before the run that has the worker ends: the next one has it."""
+        if member is self.live[0] and len(self.live) > 1:
+            ended, going_on = member.claim, self.live[1].claim
+            self.live[1].lease.write(lambda session: attempts.pass_on(session, ended, going_on))
 
-class SupervisedAttempt:
-    """The state of one supervised attempt."""
+    def _lose(self, member: SupervisedAttempt) -> None:
+        """Drop a run whose lease is lost. If it holds the GPUs, they are lost as well, because another worker may use
+        them already. A worker without GPUs continues with the next run."""
+        if member is self.live[0] and member.claim.gpus:
+            self._gpus_lost = True
+            if self._trainer is not None:
+                self._trainer.kill()
+        elif not member.claim.gpus:
+            with suppress(LeaseLost):
+                self._pass_on(member)
 
-    def __init__(self, context: Context, claim: Claim, folder: Path) -> None:
-        self.context, self.claim, self.folder = context, claim, folder
-        self.settings = context.settings
-        self.lease = Lease(
-            context.database,
-            claim,
-            lease_seconds=self.settings.lease_seconds,
-            renew_seconds=self.settings.report_seconds,
-        )
-        self.checkpoints = Checkpoints(context.files, claim, self.lease.write, folder / "checkpoints")
-        self.outcome = Outcome(context, claim, self.lease, self.checkpoints)
-        self.progress_at = time.monotonic()
-        self.stop_requested_at: float | None = None
-        self.stalled = False
-        self.stopped = False
-        """A run of a group has stopped on request."""
-        self.alone: str | None = None
-        """Why a run of a group is to train by itself."""
-        self.fetched: dict[str, str] = {}
-        """Local copies of files in the store; the runs of a group share them."""
-        self.final_report: ResultReport | FailureReport | None = None
-        self.hub: HubAccess | None = None
-        self.others = OtherHosts(context, claim, self.lease) if claim.hosts else None
-
-    @property
-    def over(self) -> bool:
-        """Whether this run of a group has ended in its trainer, which continues with the others."""
-        return self.final_report is not None or self.stopped or self.alone is not None
-
-    def run(self) -> None:
-        """Prepare the job, follow the trainer to its end, and write the outcome."""
-        try:
-            job = self.prepare()
-        except StoreUnavailable as error:
-            self.outcome.hand_back(error.message)
-            return
-        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus, self.hub)
-        log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
-        if self.others is not None:
-            self.others.await_them()
-        try:
-            while not trainer.finished_reporting:
-                self.take(trainer.reports(self.settings.report_seconds))
-                self.renew(trainer)
-                self.checkpoints.tend()
-                self._enforce(trainer)
-                if self.others is not None and self.others.broken:
-                    trainer.kill()
-            trainer.exit_status(LINGER_SECONDS)
-        finally:
-            trainer.kill()
-        self.lease.flush()
-        output = self.folder / "output"
-        self.outcome.write(self.final_report, trainer, output, stalled=self.stalled, others=self.others)
-
-    def prepare(self) -> TrainJob:
-        """Fetch the dataset and build the trainer's job. Raises RunFailed, StoreUnavailable."""
-        dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
-        general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
-        locations: list[str] = []
-        source, home = (self.claim.model_source, self.claim.model_location), self.settings.home
-        try:  # a packaged model may have to be converted first
-            self.lease.while_renewing(lambda: locations.append(load_from(*source, home)))
-            if self.claim.hub_user is not None:
-                self.lease.write(self._read_hub_token)
-        except Unavailable as error:
-            raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
-        [location] = locations
-        fetched: list[tuple[Path | None, list[str]]] = []
-        self._from_store(lambda: fetched.append(self.checkpoints.fetch(self.folder)))
-        [(resume, notes)] = fetched
-        for note in notes:
-            self.lease.report(LogReport(message=note))
-        output = self.folder / "output"
-        output.mkdir()
-        return TrainJob(
-            run_id=self.claim.run_id,
-            epoch=self.claim.epoch,
-            spec=self.claim.spec,
-            model_location=location,
-            model_fingerprint=self.claim.model_revision,
-            model_files=self.claim.model_files,
-            model_revision=self.claim.model_revision if self.claim.model_source == "hub" else "",
-            dataset_file=dataset,
-            dataset_format=self.claim.dataset_format,
-            labels=self.claim.labels,
-            trial=self.claim.trial,
-            general_file=general,
-            output=str(output),
-            cache=str(self.settings.home / "cache"),
-            cache_bytes=self.settings.cache_bytes,
-            resume=str(resume) if resume else None,
-            checkpoint_seconds=self.settings.checkpoint_seconds,
-            stop_seconds=self.settings.stop_seconds,
-            weight_delta_seconds=self.settings.weight_delta_seconds,
-            device=self.claim.device,
-            threads=self.settings.threads,
-            claimed_at=self.claim.claimed_at.timestamp(),
-            place=self.claim.place,
-        )
-
-    def _read_hub_token(self, session: Session) -> None:
-        self.hub = hub_tokens.access_of(session, Vault(self.settings), self.claim.hub_user)
-
-    def _fetch(self, file: str, name: str) -> str:
-        """Copy a dataset's file from the store into the attempt's folder and return its path.
-
-        Raises RunFailed, StoreUnavailable.
-        """
-        if file in self.fetched:
-            return self.fetched[file]
-        local = self.folder / name
-        try:
-            self._from_store(lambda: self.context.files.get(file, local))
-        except (Fenced, LeaseLost, StoreUnavailable):
-            raise
-        except Exception as error:  # whatever the store raises: botocore's errors are no OSError
-            if disk.is_full(error):
-                raise disk.full(self.folder) from error
-            code = FailureCode.DATASET_UNAVAILABLE
-            raise RunFailed(code, _("%(what)s (%(why)s)", what=FAILURES[code], why=error)) from error
-        self.fetched[file] = str(local)
-        return str(local)
-
-    def _from_store(self, fetch: Callable[[], None]) -> None:
-        """Fetch something; try again while the store is away, unless there is an order. Raises StoreUnavailable."""
-        for pause in (*FETCH_AGAIN_SECONDS, None):
-            try:
-                self.lease.while_renewing(fetch)
-                return
-            except StoreUnavailable as error:
-                if pause is None:
-                    raise
-                log.warning("the files store is away; retrying", run_id=self.claim.run_id, error=error.message)
-                self.lease.pause(pause)
-                if self.lease.ordered:
-                    raise
-
-    def take(self, reports: Sequence[Report]) -> None:
-        """Take reports of the trainer."""
-        for report in reports:
-            self.progress_at = time.monotonic()
-            if isinstance(report, ResultReport | FailureReport):
-                self.final_report = report
-            elif isinstance(report, StoppedReport):
-                self.stopped = True
-            elif isinstance(report, AloneReport):
-                self.alone = report.why
-            elif isinstance(report, CheckpointReport):
-                self.checkpoints.take(report)
-            elif isinstance(report, WorkingReport):
-                continue
-            elif isinstance(report, ListeningReport | MetReport):
-                if self.others is not None:
-                    self.others.take(report, self.checkpoints.resumed)
-            else:
-                self.lease.report(report)
-
-    def renew(self, trainer: TrainerProcess) -> None:
-        """Write what has been reported and renew the lease, in the database and in the trainer. Raises LeaseLost."""
-        if self.lease.due or trainer.finished_reporting:
-            try:
-                self.lease.renew()
-                trainer.renew_lease()
-            except OperationalError as error:
-                log.warning(f"{self.lease.cause(error)}; reports stay in memory", error=str(error.orig))
-                self.lease.raise_if_lost(error)
-
-    def _enforce(self, trainer: TrainerProcess) -> None:
-        """Carry out the orders: ask the trainer to stop, then kill it; also kill one that makes no progress."""
-        moment = time.monotonic()
-        if self.lease.ordered and self.stop_requested_at is None:
-            trainer.ask_to_stop()
-            self.stop_requested_at = moment
-        if self.stop_requested_at is not None and moment - self.stop_requested_at > self.settings.stop_seconds:
-            trainer.kill()
-        if moment - self.progress_at > self.settings.stall_seconds:
-            self.stalled = True
-            trainer.kill()
+    def _leave(self, member: SupervisedAttempt) -> None:
+        if member in self.live:
+            self._charge()
+            if self._trainer is not None and not member.over:
+                self._trainer.ask_to_stop(member.claim.run_id)
+            self.live.remove(member)
+            for other in self.live:
+                other.lease.companions = [one.lease for one in self.live if one is not other]
+            member.checkpoints.close()
+            member.outcome.remove_unused_files()

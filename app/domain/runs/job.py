@@ -17,34 +17,6 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Place(_Message):
-    """The part of a run on several hosts that one of them has: consecutive ranks."""
-
-    counts: list[int]
-    """Processes on each host; the first host has rank 0."""
-    host: int = 0
-    """This host, from 0."""
-    address: str
-    """Of this host, as the others reach it."""
-    endpoint: str = ""
-    """`ADDRESS:PORT` at which rank 0 is met; empty for its own host, where it chooses the port."""
-
-    @property
-    def first(self) -> int:
-        """The first rank of this host."""
-        return sum(self.counts[: self.host])
-
-    @property
-    def count(self) -> int:
-        """Processes of this host."""
-        return self.counts[self.host]
-
-    @property
-    def remote(self) -> range:
-        """The ranks of all hosts but the first."""
-        return range(self.counts[0], sum(self.counts))
-
-
 class TrainJob(_Message):
     """Everything that a trainer needs; a trainer reads neither settings nor the database."""
 
@@ -85,8 +57,6 @@ class TrainJob(_Message):
     """CPU threads; None: torch's default."""
     claimed_at: float
     """Unix seconds at the claim: the attempt's wall time starts here."""
-    place: Place | None = None
-    """Of this host; None: the run has all its processes on one host."""
 
 
 class PhaseReport(_Message):
@@ -174,20 +144,6 @@ class FailureReport(_Message):
     failure: Failure
 
 
-class ListeningReport(_Message):
-    """Rank 0 of a run on several hosts can be met."""
-
-    type: Literal["listening"] = "listening"
-    endpoint: str
-    """`ADDRESS:PORT`."""
-
-
-class MetReport(_Message):
-    """All ranks of a run on several hosts have met."""
-
-    type: Literal["met"] = "met"
-
-
 class StoppedReport(_Message):
     """A run of a group has stopped on request; nothing follows of it."""
 
@@ -212,8 +168,6 @@ RunReport = Annotated[
     | WeightDeltasReport
     | ResultReport
     | FailureReport
-    | ListeningReport
-    | MetReport
     | StoppedReport
     | AloneReport,
     Field(discriminator="type"),
@@ -239,8 +193,6 @@ Report = Annotated[
     | WeightDeltasReport
     | ResultReport
     | FailureReport
-    | ListeningReport
-    | MetReport
     | StoppedReport
     | AloneReport
     | MemberReport,

@@ -190,7 +190,7 @@ class Environment(_Value):
     gpus: list[str] = Field(default_factory=list)
     """UUIDs of the GPUs that the attempt had; empty on a CPU, and for runs before Vezna recorded them."""
     hosts: int = 1
-    """Hosts whose devices trained it together."""
+    """Always 1, but for results of versions that trained a run on several hosts."""
     threads: int
     precision: Literal["fp32", "bf16"]
     """What is computed in; what trains is float32 always."""

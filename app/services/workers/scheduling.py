@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.resources.device_time import reserved
 from app.domain.runs.status import RunStatus
-from app.services.runs.attempts.spanning import Installation, installation, waiting
+from app.services.runs.attempts.claiming import waiting
 from app.services.users import limits
 from app.store.resources import devices
 from app.store.runs import events
@@ -68,12 +68,9 @@ class Turns:
         run_id: int,
         worker: str,
         gpus: Sequence[str] | None = None,
-        lease_seconds: float = 0.0,
     ) -> None:
-        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU. `lease_seconds`: how old a
-        live worker's heartbeat may be."""
-        self._session, self._rung = session, run_id
-        self._worker, self._lease_seconds = worker, lease_seconds
+        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU."""
+        self._session, self._rung, self._worker = session, run_id, worker
         signed_on = workers.get(session, worker)
         self._capabilities = set(signed_on.capabilities if signed_on else ())
         self._gpus = _working(signed_on, gpus or ())
@@ -138,25 +135,15 @@ class Turns:
         return run.spec.needed <= self._capabilities and self._fits(run)
 
     def _fits(self, run: RunRow) -> bool:
-        """Whether enough GPUs are free, on this worker or, for a run with more than it has, on several."""
-        count = run.spec.training.devices
-        if run.status != RunStatus.QUEUED or self._free is None or count <= self._free:
-            return run.status == RunStatus.QUEUED
-        several = self._several(run)
-        return several is not None and several.choose(count) is not None
+        """Whether it is queued and enough GPUs are free."""
+        return run.status == RunStatus.QUEUED and (self._free is None or run.spec.training.devices <= self._free)
 
     def _refuse(self, run: RunRow) -> None:
         """Have the sweep ring for a run with too few free GPUs, if it is queued, and say in its log what it waits
         for."""
         if queue.to_ring(self._session, run.id):
-            line = waiting(self._worker, len(self._gpus), run.spec.training.devices, self._several(run))
+            line = waiting(self._worker, len(self._gpus), run.spec.training.devices)
             events.add_once(self._session, run.id, "log", line)
-
-    def _several(self, run: RunRow) -> Installation | None:
-        """What this worker has together with others; None for a run for which it has enough GPUs itself."""
-        if run.spec.training.devices <= len(self._gpus):
-            return None
-        return installation(self._session, run.spec, self._worker, self._gpus, self._lease_seconds)
 
 
 def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> list[str]:

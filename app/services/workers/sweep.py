@@ -13,7 +13,7 @@ from app.services.data import ingestion
 from app.services.hooks import hooks
 from app.services.models import models
 from app.services.resources import estimates
-from app.services.runs.attempts import Attempt, back_to_queue, end, hosts
+from app.services.runs.attempts import Attempt, back_to_queue, end
 from app.services.studies import tuning
 from app.services.users import login
 from app.services.workers import ringing
@@ -23,7 +23,6 @@ from app.store.database.session import after_commit
 from app.store.requests import idempotency
 from app.store.resources import devices
 from app.store.runs import events
-from app.store.runs import hosts as run_hosts
 from app.store.runs import queries as runs
 from app.store.studies import queries as studies
 from app.store.tables import RunRow, now
@@ -47,9 +46,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     for run in lost:
         tuning.hold(session, run)
     runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
-    parts = run_hosts.expired(session, at)  # after their runs' rows, before those of GPUs
-    devices.lock_of(session, [*(run.id for run in lost), *(part.run_id for part in parts)])  # before any worker's row
-    hosts.expire(session, bell, parts, at)
+    devices.lock_of(session, [run.id for run in lost])  # before any worker's row
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[int] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
@@ -66,7 +63,6 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
         for kind in added.work:
             kind.ring_again(session, bell, at, rung_before, settings.max_attempts)
     forget(session)
-    run_hosts.delete_orphaned(session)
     idempotency.forget(session, now())
     login.forget(session, now())
     for added in hooks():

@@ -93,10 +93,8 @@ def sign_on(
     context_bytes: int | None = None,
     problem: str = "",
     gpus: Sequence[Gpu] = (),
-    address: str | None = None,
 ) -> None:
-    """Register a worker under its name, idle and not draining, with the GPUs that it may use, and the address at which
-    workers of other hosts meet it.
+    """Register a worker under its name, idle and not draining, with the GPUs that it may use.
 
     A GPU that an earlier attempt has stays taken until the sweep ends its lease.
     """
@@ -111,7 +109,6 @@ def sign_on(
             device_name=device_name,
             memory_bytes=memory_bytes,
             cores=cores,
-            address=address,
             bf16=bf16,
             matmul_flops=same.matmul_flops if same else None,
             matmul_rates=same.matmul_rates if same else {},

@@ -34,12 +34,6 @@ def free(session: Session) -> set[str]:
     return set(session.scalars(select(DeviceRow.uuid).where(DeviceRow.run_id.is_(None))))
 
 
-def of_attempt(session: Session, run_id: int, epoch: int) -> list[DeviceRow]:
-    """The GPUs of an attempt, by UUID."""
-    query = select(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch).order_by(DeviceRow.uuid)
-    return list(session.scalars(query))
-
-
 def lock_free(session: Session, uuids: Sequence[str], count: int) -> list[str]:
     """At most `count` free GPUs, the first of `uuids` that are, locked until the transaction ends. A GPU that another
     transaction takes at this moment is not free."""
@@ -74,10 +68,9 @@ def pass_on(session: Session, run_id: int, epoch: int, *, to_run_id: int, to_epo
     session.execute(query.values(run_id=to_run_id, epoch=to_epoch))
 
 
-def release(session: Session, run_id: int, epoch: int, worker: str) -> int:
-    """Free the GPUs that an attempt has on a worker. Returns their number."""
-    attempt = DeviceRow.run_id == run_id, DeviceRow.epoch == epoch, DeviceRow.worker == worker
-    query = update(DeviceRow).where(*attempt)
+def release(session: Session, run_id: int, epoch: int) -> int:
+    """Free the GPUs that an attempt has. Returns their number."""
+    query = update(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch)
     return affected(session, query.values(run_id=None, epoch=None, worker=None))
 
 

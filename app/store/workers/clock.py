@@ -22,7 +22,7 @@ from app.domain.runs.status import RunStatus
 from app.store.database.base import UtcDateTime
 from app.store.database.ownership import EVERY_OWNER, kinds
 from app.store.database.session import after_commit
-from app.store.tables import BaseModelRow, ClockRow, DatasetRow, EstimateRow, RunHostRow, RunRow, UploadRow, WorkerRow
+from app.store.tables import BaseModelRow, ClockRow, DatasetRow, EstimateRow, RunRow, UploadRow, WorkerRow
 from app.store.tables import now as wall_clock
 from app.store.workers.tables import Repeated, WorkRow
 
@@ -30,7 +30,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_PAUSE = timedelta(days=1)
 """Between two attempts of repeated work; a later one was planned by a clock that has jumped."""
-_HELD = RunHostRow.ended.is_(None), RunHostRow.lease_expires_at.is_not(None)
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
 
@@ -78,7 +77,6 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
     """End what began before the boot: leases, heartbeats, rings and claims."""
     for query in (
         update(RunRow).where(RunRow.status == RunStatus.RUNNING.value).values(lease_expires_at=LONG_AGO),
-        update(RunHostRow).where(*_HELD).values(lease_expires_at=LONG_AGO),
         update(RunRow).where(RunRow.rung_at.is_not(None)).values(rung_at=None),
         update(WorkerRow).values(heartbeat_at=booted_at - timedelta(hours=1)),
         update(EstimateRow).where(EstimateRow.status == "working").values(seen_at=LONG_AGO),
@@ -112,7 +110,6 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
     """
     for query in (
         update(RunRow).where(RunRow.status == RunStatus.RUNNING.value).values(lease_expires_at=at + lease),
-        update(RunHostRow).where(*_HELD).values(lease_expires_at=at + lease),
         update(RunRow).where(RunRow.status == RunStatus.QUEUED.value, RunRow.rung_at.is_not(None)).values(rung_at=at),
         update(WorkerRow).where(WorkerRow.heartbeat_at > at).values(heartbeat_at=at),
         update(EstimateRow).where(EstimateRow.rung_at > at).values(rung_at=at),

@@ -31,8 +31,6 @@ class WorkerRow(Base):
     """What not every worker can do: `qlora`."""
     devices_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     """The GPUs that it may use, in the driver's order, as it saw them at its last heartbeat; empty on a CPU."""
-    address: Mapped[str | None] = mapped_column(String(60), default=None)
-    """At which workers of other hosts meet it for a run on several; None: it takes part in none."""
     bf16: Mapped[bool] = mapped_column(default=False)
     matmul_flops: Mapped[float | None] = mapped_column(default=None)
     """Matrix-product throughput, as the last finished attempt measured it, operations per second."""

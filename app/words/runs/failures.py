@@ -9,7 +9,6 @@ FAILURE_LABELS = {
     FailureCode.HOST_OOM: marked("host out of memory"),
     FailureCode.KILLED: marked("killed"),
     FailureCode.DEVICE_LOST: marked("GPU lost"),
-    FailureCode.NOT_JOINED: marked("hosts did not meet"),
     FailureCode.DIVERGED: marked("diverged"),
     FailureCode.AUDIT: marked("freeze audit failed"),
     FailureCode.BAD_CONFIGURATION: marked("configuration does not fit the model"),

@@ -174,10 +174,7 @@ TRAINING_FIELDS: dict[str, FieldText] = {
     "gradient_accumulation_steps": FieldText(
         marked("Gradient accumulation steps"), marked("Micro-batches per optimizer step, on all devices.")
     ),
-    "devices": FieldText(
-        marked("Devices"),
-        marked("GPUs that divide the micro-batches of a step; of several workers if none has as many."),
-    ),
+    "devices": FieldText(marked("Devices"), marked("GPUs of one worker that divide the micro-batches of a step.")),
     "warmup_steps": FieldText(marked("Warmup steps"), marked("Below 1: a share of all steps.")),
     "lr_scheduler_type": FieldText(marked("LR scheduler"), marked("How the learning rate decays after the warmup.")),
     "weight_decay": FieldText(marked("Weight decay"), marked("Of AdamW; 0 disables it.")),

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from app.queue import TRAIN_QUEUE
-from app.store.tables import DeviceRow, RunHostRow
+from app.store.tables import DeviceRow
 from tests.conftest import new_postgres_database
 from tests.faults.installation import Installation, installation
 from tests.support.fakes import gpus as fake_gpus
@@ -162,33 +162,6 @@ def test_a_worker_has_no_more_gpus_than_processes(vezna: Installation, processes
         assert workers(vezna)[f"with-{processes}"] == uuids
         [pool] = [child for child in vezna.stack.children if child.name == "another"]
         until(lambda: len(psutil.Process(pool.process.pid).children()) == len(uuids), 30)
-
-
-@pytest.mark.nightly
-def test_a_run_with_more_gpus_than_a_worker_has_gets_those_of_another_which_hears_its_own_ring(
-    vezna: Installation, folder: Path
-) -> None:
-    (folder / "gpus" / C).touch()
-    added = vezna.add_worker("another", VEZNA_WORKER_NAME="far", CUDA_VISIBLE_DEVICES=C)
-    try:
-        until(lambda: workers(vezna).get("far") == [C], 90)
-        run_id = vezna.submit("trains", training={"devices": 3, "gradient_accumulation_steps": 3})
-        until(lambda: bool(vezna.run(run_id).step), 90)
-        assert holders(vezna) == {A: run_id, B: run_id, C: run_id}
-
-        def joined() -> bool:
-            """Whichever worker has rank 0."""
-            with vezna.database.reading() as session:
-                return session.query(RunHostRow).filter(RunHostRow.host == 1).one().ready
-
-        until(joined, 90)
-        vezna.finish(run_id)
-        vezna.require_succeeded_once(run_id, seconds=90)
-        until(lambda: set(holders(vezna).values()) == {None}, 60)
-    finally:
-        vezna.remove_worker(added)
-        (folder / "gpus" / C).unlink()
-    until(lambda: "far" not in workers(vezna), 60)
 
 
 @pytest.mark.nightly

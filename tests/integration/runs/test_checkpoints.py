@@ -21,7 +21,7 @@ from app.store.tables import now
 from tests.support.servers.supervised import attempt, claimed, drained, messages, row, stored, submitted
 from worker import tasks
 from worker.context import Context
-from worker.training import supervisor
+from worker.training import attempt as supervised_attempt
 from worker.training.checkpoints import Checkpoints
 
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_is_not_damaged_because_the_store_is_away(
         get(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(supervisor, "FETCH_AGAIN_SECONDS", (0.01, 0.01))
+        patch.setattr(supervised_attempt, "FETCH_AGAIN_SECONDS", (0.01, 0.01))
         patch.setattr(here.files.fs, "get_file", sometimes)
         attempt(here, claimed(here, run_id), "leaves-a-checkpoint")
     away = row(here, run_id)

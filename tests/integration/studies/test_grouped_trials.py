@@ -30,8 +30,8 @@ from tests.support.servers.supervised import behaving, messages, row
 from tests.support.tiny import texts as tiny
 from worker.context import Context
 from worker.engine.estimation.estimate import estimate_run
-from worker.training.group import _Group, supervise_group
-from worker.training.supervisor import SupervisedAttempt
+from worker.training.attempt import SupervisedAttempt
+from worker.training.supervisor import _Supervisor, supervise
 from worker.training.warm_pool import WarmPool
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -262,7 +262,7 @@ def test_a_run_whose_companions_cannot_begin_trains_alone(
     ids = submitted(here, model)[:4]
     claims = claimed(here, ids[0])
     not_prepared(monkeypatch, ids[:3], RunFailed(FailureCode.MODEL_UNAVAILABLE, Message("The model is away.")))
-    supervise_group(behaving(here, "crashes"), claims)
+    supervise(behaving(here, "crashes"), *claims)
     found = rows(here, ids)
     codes = ["model_unavailable"] * 3 + ["internal"]
     assert [(run.status, run.failure_code) for run in found] == [("failed", code) for code in codes]
@@ -274,7 +274,7 @@ def supervised(here: Context, claims: Sequence[Claim], *behaviours: str, visible
     trainers = WarmPool((sys.executable, str(fake), *behaviours))
     if visible:
         trainers.use(visible, 0)
-    supervise_group(replace(here, trainers=trainers), claims)
+    supervise(replace(here, trainers=trainers), *claims)
 
 
 @SQLITE
@@ -363,7 +363,7 @@ def test_a_run_that_cannot_share_the_base_model_is_queued_for_itself(here: Conte
 @SQLITE
 def test_a_group_without_a_trainer_fails(here: Context, model: Path) -> None:
     ids = submitted(here, model)[:4]
-    supervise_group(replace(here, trainers=WarmPool(("/absent/python",))), claimed(here, ids[0]))
+    supervise(replace(here, trainers=WarmPool(("/absent/python",))), *claimed(here, ids[0]))
     assert [(run.status, run.failure_code) for run in rows(here, ids)] == [("failed", "internal")] * 4
 
 
@@ -375,9 +375,9 @@ def test_a_run_that_another_attempt_has_taken_leaves_the_group(
     """The first run has the worker: it passes to the next one. The trainer is told to leave the run."""
     ids = submitted(here, model)[:4]
     claims = claimed(here, ids[0])
-    plain, occupied_by = _Group._leave, []
+    plain, occupied_by = _Supervisor._leave, []
 
-    def leave(self: _Group, member: SupervisedAttempt) -> None:
+    def leave(self: _Supervisor, member: SupervisedAttempt) -> None:
         plain(self, member)
         if member.claim.run_id != ids[0]:
             return
@@ -390,7 +390,7 @@ def test_a_run_that_another_attempt_has_taken_leaves_the_group(
         session.get_one(RunRow, ids[0]).epoch += 1
         workers.release(session, "w1", ids[0])
 
-    monkeypatch.setattr(_Group, "_leave", leave)
+    monkeypatch.setattr(_Supervisor, "_leave", leave)
     meanwhile(ids[1], taken)
     supervised(here, claims, "waits", "waits", "waits", "waits")
     assert [run.status for run in rows(here, ids)] == ["running", *["cancelled"] * 3]
@@ -414,7 +414,7 @@ def test_real_trainings_of_a_group_stop_one_by_one_and_all_together(
         lambda session: workers.drain(session, "w1"),
         until=lambda: row(here, ids[0]).status == "cancelled",
     )
-    supervise_group(here, claims)
+    supervise(here, *claims)
     found = rows(here, ids)
     assert [(run.status, run.attempts) for run in found] == [("cancelled", 1), *[("queued", 0)] * 3]
     assert all(len(run.checkpoints) == 1 for run in found[1:]), "from which each goes on"
@@ -431,7 +431,7 @@ def test_a_search_whose_trials_train_together_chooses_as_one_whose_trials_train_
         while queued := [run.id for run in rows(here, ids) if run.status == RunStatus.QUEUED]:
             claims = claimed(here, queued[0])
             assert len(claims) == size
-            supervise_group(here, claims)
+            supervise(here, *claims)
         found = rows(here, ids)
         assert {run.status for run in found} == {"succeeded"}
         results = [run.result for run in found]

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from app.domain.errors import Unavailable
 from app.queue import TRAIN
 from app.services.runs import attempts
 from app.services.studies import studies
@@ -19,7 +18,6 @@ from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files
 from app.store.resources import devices
-from app.store.tables import WorkerRow
 from app.store.workers import clock, queue, usage
 from app.store.workers import queries as worker_queries
 from tests.features.quotas.test_quotas import Account, live, member, submit_study  # noqa: F401 fixtures
@@ -184,25 +182,6 @@ def test_the_end_of_a_run_and_the_cancel_of_its_study_both_succeed(
         finished.result()
     assert row(registered, ending).status == "succeeded"
     assert {row(registered, run_id).status for run_id in waiting} == {"cancelled"}
-
-
-def test_a_worker_signs_on_again_when_the_resolver_does_not_answer(
-    registered: Database, files: Files, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "SIGN_ON_AGAIN_SECONDS", 0.0)
-    answers: list[str | Unavailable] = ["10.0.0.1", Unavailable("VEZNA_RENDEZVOUS_HOST=gpu1 has no address.")]
-
-    def resolve(*_servers: str) -> str:
-        if isinstance(answer := answers.pop(), Unavailable):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(tasks, "shared_address", resolve)
-    worker = context(settings.model_copy(update={"worker_name": "w1"}), registered, files)
-    card = Card(uuid=A, name="NVIDIA L4", memory_bytes=24 * 2**30, bf16=True)
-    assert tasks.sign_on(worker, Device("cuda", card.name, card.memory_bytes, 8, bf16=True, cards=(card,)), Event())
-    with registered.reading() as session:
-        assert [row.address for row in session.query(WorkerRow)] == ["10.0.0.1"]
 
 
 def test_a_worker_signs_on_again_when_its_transaction_fails(

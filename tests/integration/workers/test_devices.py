@@ -187,7 +187,7 @@ def test_a_lost_attempt_frees_nothing_of_the_next(registered: Database, bell: Si
     assert again is not None and again.epoch == 2
     with pytest.raises(attempts.Fenced):
         in_transaction(registered, lambda s: attempts.hand_back(s, bell, lost, "late"))
-    assert in_transaction(registered, lambda s: devices.release(s, lost.run_id, lost.epoch, lost.worker)) == 0
+    assert in_transaction(registered, lambda s: devices.release(s, lost.run_id, lost.epoch)) == 0
     assert holders(registered)[A] == (lost.run_id, 2, "w1")
 
 
@@ -333,7 +333,7 @@ def test_a_gpu_that_no_worker_lists_any_more_is_forgotten(
     sign_on(registered, "w2", CARDS[3])
     in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
     assert set(holders(registered)) == {A, C, D}, "an attempt still has C"
-    in_transaction(registered, lambda s: devices.release(s, found.run_id, found.epoch, found.worker))
+    in_transaction(registered, lambda s: devices.release(s, found.run_id, found.epoch))
     in_transaction(registered, workers.forget)
     assert set(holders(registered)) == {A, D}
     sign_on(registered, "w1", *CARDS[:2])

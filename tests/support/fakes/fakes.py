@@ -21,10 +21,6 @@ class SilentBell(Doorbell):
         self.rung.append((task, *args))
         return self.there
 
-    def ring_worker(self, worker: str, run_id: int) -> bool:
-        """Remember."""
-        return self.ring("vezna.join", worker, run_id)
-
     def answers(self) -> bool:
         """As told."""
         return self.there

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,14 +69,13 @@ def describe(
     attention: str,
     rates: DeviceRates = DeviceRates(),  # noqa: B008 immutable
     padding_mask: bool = True,
-    hosts: Sequence[int] = (1,),
+    processes: int = 1,
 ) -> Environment:
     """The environment of an attempt; `attention` is transformers' name of it, `rates` the result of
-    `device_rates`, `hosts` the number of its processes on each host."""
+    `device_rates`, `processes` their number."""
     return Environment(
         device=str(device),
-        device_name=device_name(device, hosts),
-        hosts=len(hosts),
+        device_name=device_name(device, processes),
         threads=torch.get_num_threads(),
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
@@ -107,14 +105,13 @@ def source_hash() -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def device_name(device: torch.device, hosts: Sequence[int] = (1,)) -> str:
-    """The GPU's name, or the processor's; of several it says how many, on each host, so that no time or memory of
-    theirs is taken for that of one, or of others: `2 × NVIDIA L4`, `(2 + 2) × NVIDIA L4`."""
-    count = str(sum(hosts)) if len(hosts) == 1 else f"({' + '.join(map(str, hosts))})"
+def device_name(device: torch.device, processes: int = 1) -> str:
+    """The GPU's name, or the processor's; of several it says how many, so that no time or memory of theirs is taken for
+    that of one: `2 × NVIDIA L4`."""
     if device.type == "cuda":
         name: str = torch.cuda.get_device_name(device)
-        return name if count == "1" else f"{count} × {name}"
-    return _processor() if count == "1" else f"{count} processes on {_processor()}"
+        return name if processes == 1 else f"{processes} × {name}"
+    return _processor() if processes == 1 else f"{processes} processes on {_processor()}"
 
 
 def _processor() -> str:

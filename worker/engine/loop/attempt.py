@@ -239,7 +239,7 @@ class Attempt:
                 base.model.config._attn_implementation,
                 rates,
                 splits["train"].masked,
-                team.hosts,
+                team.world,
             ),
             artifacts=artifacts,
             clocks=clocks.read(trained.steady_tokens / trained.tokens),

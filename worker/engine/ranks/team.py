@@ -29,15 +29,13 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
-from torch._C._distributed_c10d import FileStore, Store
+from torch._C._distributed_c10d import FileStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
-from app.domain.runs.job import Place
 from worker.engine.loop.progress import Stopped
-from worker.engine.ranks import hosts
 from worker.engine.ranks.replica import Replica
 from worker.engine.ranks.sharded import shard, whole
 
@@ -74,19 +72,9 @@ class Models(NamedTuple):
 class Team:
     """The ranks of an attempt; without arguments a single process, for which every operation returns its argument."""
 
-    def __init__(
-        self,
-        rank: int = 0,
-        world: int = 1,
-        meeting: Path | None = None,
-        place: Place | None = None,
-        name: str = "",
-        met: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`meeting`: a file that does not exist yet, in a directory that all ranks share. On several hosts their
-        `place` instead, and the attempt's `name`; `met` is called once all ranks are there."""
-        self.rank, self.world = rank, world
-        self._meeting, self._place, self._name, self._met = meeting, place, name, met
+    def __init__(self, rank: int = 0, world: int = 1, meeting: Path | None = None) -> None:
+        """`meeting`: a file that does not exist yet, in a directory that all ranks share."""
+        self.rank, self.world, self._meeting = rank, world, meeting
         self._whole: nn.Module | None = None
 
     @property
@@ -95,23 +83,13 @@ class Team:
         return self.rank == 0
 
     @property
-    def leads_host(self) -> bool:
-        """This is the first rank of its host."""
-        return self.rank == (self._place.first if self._place else 0)
-
-    @property
-    def hosts(self) -> Sequence[int]:
-        """Processes on each host."""
-        return self._place.counts if self._place else (self.world,)
-
-    @property
     def sharded(self) -> bool:
         """Each rank holds a part of every weight."""
         return self._whole is not None
 
     @property
     def parts(self) -> int:
-        """Number of ranks that hold a part of the weights of their own, and write it to the disk of their host."""
+        """Number of ranks that hold a part of the weights of their own, and write it."""
         return self.world if self.sharded else 1
 
     @property
@@ -120,60 +98,40 @@ class Team:
         return self.leads or self.sharded
 
     def folder(self, shared: Path) -> Path:
-        """This rank's own directory, in that of all ranks of this host; the first of them has that itself."""
-        own = shared if self.leads_host else shared / f".rank-{self.rank}"
+        """This rank's own directory, in that of all ranks; the first of them has that itself."""
+        own = shared if self.leads else shared / f".rank-{self.rank}"
         own.mkdir(exist_ok=True)
         return own
 
     @contextmanager
     def joining(self, device: torch.device) -> Iterator[None]:
-        """Join after what the code inside does on rank 0, and before it on the others, which find its files.
-
-        On several hosts join first, since each host has files of its own: so a download delays no meeting.
-        """
-        if self._place is not None:
+        """Join after what the code inside does on rank 0, and before it on the others, which find its files."""
+        if not self.leads:
             self.join(device)
-        if not self.leads_host:
-            self._wait_for_files(device)
         yield
-        if self.leads_host:
-            self._wait_for_files(device)
-
-    def _wait_for_files(self, device: torch.device) -> None:
-        if self._place is None:
+        if self.leads:
             self.join(device)
-        else:
-            self.agree(False)
 
     def join(self, device: torch.device) -> None:
-        """Wait until all ranks are here. Those of one host keep their traffic there.
+        """Wait until all ranks are here. Their traffic stays on this host.
 
-        Raises `RunFailed(bad_configuration)` if the first rank of a host sees fewer GPUs than the host has ranks.
+        Raises `RunFailed(bad_configuration)` if rank 0 sees fewer GPUs than there are ranks.
         """
         if self.world == 1:
             return
-        needed = self._place.count if self._place else self.world
-        if device.type == "cuda" and self.leads_host and torch.cuda.device_count() < needed:
+        if device.type == "cuda" and self.leads and torch.cuda.device_count() < self.world:
             text = _(
                 "The run needs %(needed)s GPUs, and its worker has given it %(given)s. Set devices to %(given)s, or "
                 "start a worker that has more.",
-                needed=needed,
+                needed=self.world,
                 given=torch.cuda.device_count(),
             )
             raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        if self._place is None:
-            names = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-            store: Store = FileStore(str(self._meeting), self.world)
-        else:
-            names = hosts.interfaces(self._place.address)
-            store = hosts.meet(self._place, self.rank, self._name)
-        for name, value in names.items():
-            os.environ.setdefault(name, value)
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, "lo")
+        store = FileStore(str(self._meeting), self.world)
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=PATIENCE)
-        if self._place is not None:  # NCCL connects with its first operation
-            self.sum(torch.ones(1, device=device))
-            self._met()
 
     def share(self, batches: Sequence[Sequence[int]]) -> Iterator[Share]:
         """The batches of a step for this rank: as many as for every other."""
@@ -261,11 +219,6 @@ class Team:
                 raise Stopped
 
         return together
-
-    def bring(self, folder: Path) -> None:
-        """Copy what the ranks of other hosts have written into a folder of this name to that of rank 0."""
-        if self._place is not None:
-            hosts.bring(folder, self.rank, self._place.remote)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

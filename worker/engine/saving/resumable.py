@@ -98,7 +98,7 @@ class Resumable:
 
     def check_time(self, seconds: float | None) -> None:
         """Log a warning if a checkpoint will take longer to write than the run is given when it is told to stop. Rank 0
-        measures, for all: how fast disks of other hosts are is not known."""
+        measures, for all."""
         size = self._checkpoints.expected_bytes(self._trainable, self.optimizer)
         if seconds is None or size < LARGE or not self._team.leads:
             return

@@ -113,7 +113,7 @@ class Checkpoints:
         team = self._team
         try:
             with team.writing():
-                if team.leads_host:
+                if team.leads:
                     fresh.mkdir(parents=True)
             with team.writing():
                 _save(fresh / part("random", team.rank), random)
@@ -125,8 +125,6 @@ class Checkpoints:
                         shutil.copyfile(path, fresh / name)
                 if companion and team.leads:
                     _save(fresh / "companion.safetensors", companion)
-            with team.writing():
-                team.bring(fresh)
             if not team.leads:
                 return complete
             hashes = {path.name: sha256_of(path) for path in sorted(fresh.iterdir())}
@@ -135,7 +133,7 @@ class Checkpoints:
             shutil.rmtree(complete, ignore_errors=True)
             fresh.rename(complete)
         finally:
-            if team.leads_host:
+            if team.leads:
                 shutil.rmtree(fresh, ignore_errors=True)
         left = [folder for folder in self._directory.iterdir() if folder.name.isdigit()]
         for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:

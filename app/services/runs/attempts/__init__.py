@@ -8,7 +8,6 @@ from app.services.runs.attempts.claiming import Attempt, Claim, claim
 from app.services.runs.attempts.companions import claim_companions, pass_on
 from app.services.runs.attempts.reporting import (
     Fenced,
-    Orders,
     back_to_queue,
     checkpoint_prefix,
     checkpointed,
@@ -25,7 +24,6 @@ __all__ = [
     "Attempt",
     "Claim",
     "Fenced",
-    "Orders",
     "back_to_queue",
     "checkpoint_prefix",
     "checkpointed",

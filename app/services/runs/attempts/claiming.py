@@ -10,23 +10,20 @@ from sqlalchemy.orm import Session
 from app.domain.models.base_model import ModelFile
 from app.domain.resources.devices import DeviceKind
 from app.domain.runs.checkpoint import StoredCheckpoint
-from app.domain.runs.job import Place
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
 from app.services.resources.devices import kind_of
 from app.services.runs.attempts.device_clock import DeviceClock
-from app.services.runs.attempts.spanning import HostShare, installation, take_gpus, waiting
 from app.services.users import limits
 from app.services.workers.workers import unable
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
 from app.store.resources import devices
 from app.store.runs import artifacts, evaluations, events, steps, weight_deltas
-from app.store.runs import hosts as run_hosts
 from app.store.runs import queries as runs
 from app.store.studies import queries as studies
-from app.store.tables import DatasetRow, RunHostRow, RunRow, WorkerRow, now
+from app.store.tables import DatasetRow, RunRow, WorkerRow, now
 from app.store.workers import clock, queue
 from app.store.workers import queries as workers
 
@@ -85,24 +82,7 @@ class Claim(Attempt):
     """What the worker signed on with. `auto` only if it never did: a worker's GPU that is lost must not make its runs
     train on the CPU."""
     gpus: tuple[str, ...] = ()
-    """UUIDs of the GPUs that the attempt has on this worker; empty on a CPU."""
-    hosts: tuple[HostShare, ...] = ()
-    """The workers of a run on several hosts, the first with rank 0; empty on one host."""
-    host: int = 0
-    """This worker's place among them."""
-
-    @property
-    def all_gpus(self) -> list[str]:
-        """UUIDs of the GPUs that the attempt has on all hosts."""
-        return [uuid for host in self.hosts for uuid in host.gpus] or list(self.gpus)
-
-    @property
-    def place(self) -> Place | None:
-        """This worker's part in a run on several hosts."""
-        if not self.hosts:
-            return None
-        counts = [len(host.gpus) for host in self.hosts]
-        return Place(counts=counts, host=self.host, address=self.hosts[self.host].address)
+    """UUIDs of the GPUs that the attempt has; empty on a CPU."""
 
 
 def claim(
@@ -117,9 +97,6 @@ def claim(
     """Take a queued run for a new attempt, and with it `count` of the worker's `gpus` (UUIDs, the preferred first;
     None on a CPU), which no other attempt has until this one ends. A run that trains `beside` another one of the same
     worker takes none: it has the other's.
-
-    A run with more devices than a live worker has takes GPUs of several, of whom this one has rank 0
-    (`services.attempts.spanning`); the others join it.
 
     None if there is nothing to claim: the run is running, is paused, has ended, or does not exist. Also None if the
     method needs a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None,
@@ -145,15 +122,10 @@ def claim(
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
     working = [uuid for uuid in gpus or () if uuid not in broken]
     taken_gpus = devices.lock_free(session, working, count)
-    hosts: list[HostShare] = []
     if gpus is not None and len(taken_gpus) < count:
-        several = installation(session, run.spec, worker, working, lease_seconds) if count > len(working) else None
-        hosts = (take_gpus(session, several, count) if several else None) or []
-        if not hosts:
-            if queue.to_ring(session, run_id):
-                events.add_once(session, run_id, "log", waiting(worker, len(working), count, several))
-            return None
-        taken_gpus = list(hosts[0].gpus)
+        if queue.to_ring(session, run_id):
+            events.add_once(session, run_id, "log", waiting(worker, len(working), count))
+        return None
     taken = runs.move(
         session,
         run_id,
@@ -173,38 +145,15 @@ def claim(
     if not taken:
         return None
     session.refresh(run)
-    for host in hosts or [HostShare(worker, "", tuple(taken_gpus))]:
-        given = devices.take(session, host.gpus, run_id=run_id, epoch=run.epoch, worker=host.worker)
-        assert given == len(host.gpus)  # noqa: S101 their rows are locked
-    run_hosts.add(session, run_id, run.epoch, [(host.worker, host.address) for host in hosts])
+    given = devices.take(session, taken_gpus, run_id=run_id, epoch=run.epoch, worker=worker)
+    assert given == len(taken_gpus)  # noqa: S101 their rows are locked
     for table in (steps, evaluations, artifacts, weight_deltas):
         table.clear(session, run_id)
     if beside is None:
-        for name in sorted(host.worker for host in hosts) or [worker]:
-            workers.occupy(session, name, run_id)
+        workers.occupy(session, worker, run_id)
     on = "".join(f", {uuid}" for uuid in (beside.gpus if beside else taken_gpus))
     events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}{on}")
-    if hosts:
-        parts = ", ".join(f"{host.worker} ({', '.join(host.gpus)})" for host in hosts)
-        events.add(session, run_id, "log", f"trains on {len(hosts)} hosts: {parts}")
-    own = None if gpus is None else taken_gpus
-    return claim_of(session, run, signed_on, worker, hosts, gpus=own, beside=beside)
-
-
-def claim_of(
-    session: Session,
-    run: RunRow,
-    signed_on: WorkerRow | None,
-    worker: str,
-    hosts: Sequence[HostShare] = (),
-    *,
-    host: int = 0,
-    gpus: Sequence[str] | None = None,
-    beside: Claim | None = None,
-) -> Claim:
-    """What a worker needs to execute its part of a run that it has: with some `gpus` (None on a CPU), those of a run
-    `beside` it, or those of its place among several `hosts`."""
-    own = hosts[host].gpus if hosts else beside.gpus if beside else tuple(gpus or ())
+    own = beside.gpus if beside else tuple(taken_gpus)
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
     general = _general_text(session, run)
@@ -226,20 +175,20 @@ def claim_of(
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=run.started_at or now(),
-        device=beside.device if beside else _device(signed_on, own if hosts else gpus),
+        device=beside.device if beside else _device(signed_on, gpus),
         gpus=own,
-        hosts=tuple(hosts),
-        host=host,
         clock=DeviceClock(max(run.spec.training.devices, len(own))),
     )
 
 
-def shares_of(session: Session, rows: Sequence[RunHostRow]) -> list[HostShare]:
-    """The hosts of an attempt with the GPUs that it has on each."""
-    taken: dict[str, list[str]] = {row.worker: [] for row in rows}
-    for gpu in devices.of_attempt(session, rows[0].run_id, rows[0].epoch):
-        taken.setdefault(gpu.worker or "", []).append(gpu.uuid)
-    return [HostShare(row.worker, row.address, tuple(taken[row.worker])) for row in rows]
+def waiting(worker: str, has: int, count: int) -> str:
+    """A line for the log of a run on `count` GPUs: what it waits for, after a worker with `has` working ones has
+    refused it."""
+    if count > has > 0:
+        return f"Waiting for a worker with {count} GPUs: {worker} has {has}."
+    if count > 1:
+        return f"Waiting for {count} GPUs: {worker} has fewer that are free."
+    return f"Waiting for a GPU: {worker} has none that is free."
 
 
 def _device(worker: WorkerRow | None, gpus: Sequence[str] | None) -> DeviceKind | Literal["auto"]:

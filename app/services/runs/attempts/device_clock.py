@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 class DeviceClock:
     """Device-seconds of an attempt: the time since its claim, times its devices. In a group a run has its share of the
-    group's time instead (`worker.training.group`)."""
+    group's time instead (`worker.training.supervisor`)."""
 
     def __init__(self, devices: int) -> None:
         self._devices, self._began = devices, time.monotonic()

@@ -1,8 +1,7 @@
 """Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,7 +10,7 @@ from app.domain.errors import VeznaError
 from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
-from app.domain.runs.hosts import HostState
+from app.domain.runs.ending import Orders
 from app.domain.runs.job import (
     Report,
     StepsReport,
@@ -30,7 +29,6 @@ from app.store.database.messages import as_stored
 from app.store.database.session import after_commit
 from app.store.files.files import run_folder
 from app.store.runs import events, steps
-from app.store.runs import hosts as run_hosts
 from app.store.runs import queries as runs
 from app.store.tables import ArtifactRow, RunRow, now
 from app.store.workers import clock, queue
@@ -39,20 +37,6 @@ from app.store.workers import queries as workers
 
 class Fenced(VeznaError):
     """The run is in another attempt, has ended, or was deleted."""
-
-
-@dataclass(frozen=True)
-class Orders:
-    """The database's answer to a report."""
-
-    cancel: bool
-    """The run was cancelled."""
-    drain: bool
-    """The worker was told to stop and hands the run back; of a run on several hosts, one of their workers."""
-    pause: bool = False
-    """The run was paused: the worker hands it back, and goes on with another."""
-    others: tuple[HostState, ...] = ()
-    """The further hosts of an attempt on several."""
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
@@ -75,12 +59,10 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
         raise fenced(claimed)
     workers.beat(session, claimed.worker, at)
-    others = _others(session, claimed, at) if claimed.hosts else ()
     return Orders(
         cancel=runs.cancel_requested(session, claimed.run_id),
-        drain=workers.draining(session, claimed.worker) or any(other.draining for other in others),
+        drain=workers.draining(session, claimed.worker),
         pause=queue.pause_requested(session, claimed.run_id),
-        others=others,
     )
 
 
@@ -112,7 +94,7 @@ def finish(
     """Write a result, once. `stored` gives each artifact's place in the files store; `shared_seconds`: its share of a
     group's time, for a run that trained in one and has neither times nor memory of its own. A run that left a group and
     resumed alone has them in its clocks. Raises Fenced."""
-    environment = result.environment.model_copy(update={"gpus": claimed.all_gpus})
+    environment = result.environment.model_copy(update={"gpus": list(claimed.gpus)})
     result = result.model_copy(update={"environment": environment})
     test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
     train = result.clocks.train
@@ -270,23 +252,6 @@ def _device_time(attempt: Attempt) -> dict[str, Any]:
     """What an attempt has used at its end: by its worker's clock, or up to its last report if the worker was lost."""
     used = RunRow.attempt_seconds if attempt.clock is None else attempt.clock.device_seconds
     return {"attempt_seconds": used, "charged_seconds": RunRow.charged_seconds + used}
-
-
-def _others(session: Session, claimed: Claim, at: datetime) -> tuple[HostState, ...]:
-    return tuple(
-        HostState(
-            worker=row.worker,
-            joined=row.lease_expires_at is not None,
-            ready=row.ready,
-            expired=row.lease_expires_at is not None and row.lease_expires_at < at,
-            draining=row.ended != "done"
-            and (row.draining or (row.lease_expires_at is None and workers.draining(session, row.worker))),
-            ended=row.ended,
-            failure=Failure.model_validate(row.failure_json) if row.failure_json else None,
-        )
-        for row in run_hosts.of_attempt(session, claimed.run_id, claimed.epoch)
-        if row.host > 0
-    )
 
 
 def _run(session: Session, claimed: Claim) -> RunRow:
