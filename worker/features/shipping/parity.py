@@ -11,7 +11,8 @@ from app.domain.errors import Unavailable
 from app.domain.messages import _
 from app.features.shipping.rules.parity import Parity, ServedItem, parity
 from app.features.shipping.services import parity_checks
-from app.features.shipping.services.parity_checks import CHECKS, ParityClaim
+from app.features.shipping.services.parity_checks import ParityClaim
+from app.features.shipping.services.work import CHECKS
 from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
