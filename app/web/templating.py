@@ -1,7 +1,7 @@
 """Jinja: one environment, and how a page is made of a template, its context and the shell around it.
 
-A context is one frozen dataclass (`app/web/pages/NOUN/context.py`), known to its template as `page`. An endpoint asks
-for `Render`:
+A context is one frozen dataclass (`app/web/pages/NOUN/context.py`), known to its template as `page`. Templates call the
+macros in `templates/components/` without an import. An endpoint asks for `Render`:
 
     def index(session: Reading, render: Render) -> HTMLResponse:
         return render.page("studies/index.html", StudiesPage(...))
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from sqlalchemy.orm import Session
 
 from app import words
@@ -78,6 +78,9 @@ def _environment(added: tuple[Site, ...]) -> Environment:
     )
     for name in ("gettext", "ngettext"):
         env.globals[name] = _with_messages(env.globals[name])
+    for file in sorted(TEMPLATES.glob("components/*.html")):  # macros that templates have without an import
+        macros = vars(env.get_template(f"components/{file.name}").module)
+        env.globals |= {name: macro for name, macro in macros.items() if isinstance(macro, Macro)}
     return env
 
 
