@@ -8,6 +8,7 @@ macros in `templates/components/` without an import. An endpoint asks for `Rende
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import walk_packages
@@ -28,7 +29,6 @@ from app.services.ownership.ownership import Kind, Ownership
 from app.services.workers import workers
 from app.settings import ROOT
 from app.store.users import queries as users
-from app.web.error_page import ErrorPage
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.files.static import SHEETS, static
@@ -151,6 +151,15 @@ def signed_out(request: Request) -> Renderer:
 
 
 RenderSignedOut = Annotated[Renderer, Depends(signed_out)]
+
+
+@dataclass(frozen=True)
+class ErrorPage:
+    """What went wrong, in words; the words say why and what to do."""
+
+    status: int
+    title: str
+    message: str
 
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:

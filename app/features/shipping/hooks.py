@@ -1,7 +1,7 @@
 """What services call of exports, pushes and parity checks."""
 
 from app.features.shipping.queries import exports, registry
-from app.features.shipping.services.strays import strays
+from app.features.shipping.services.exports import strays
 from app.features.shipping.services.work import CHECKS, EXPORTS, PUSHES
 from app.services.hooks import Hooks
 

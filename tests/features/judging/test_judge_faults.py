@@ -25,7 +25,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
 from worker import answers
 from worker.features.judging import tasks
-from worker.features.judging.queue import JudgeQueue
+from worker.features.judging.tasks import JudgeQueue
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
 

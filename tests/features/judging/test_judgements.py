@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -29,7 +28,7 @@ from app.store.database.session import Database
 from app.store.files.files import Files
 from app.store.tables import RunRow, StudyRow, UserRow
 from app.words.format import points
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import SilentBell, WorkingBell
 from tests.support.filled.filled import add_study
 from tests.support.filled.language import studies
 from tests.support.servers.forms import form_headers
@@ -37,7 +36,7 @@ from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answ
 from tests.support.servers.served import served
 from worker import answers
 from worker.features.judging import tasks
-from worker.features.judging.queue import JudgeQueue
+from worker.features.judging.tasks import JudgeQueue
 
 
 @pytest.fixture
@@ -279,15 +278,7 @@ def test_over_rest_by_command_and_on_the_page(
     app = create_app(site.worker.settings)
     site.stub.key = KEY
 
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: Any) -> bool:
-            if task == JUDGE:
-                tasks.judge(site.worker, args[0], NO_PAUSE)
-            return super().ring(task, *args)
-
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=JUDGE, work=lambda row_id: tasks.judge(site.worker, row_id, NO_PAUSE))
     monkeypatch.setenv("SERVER_KEY", KEY)
     rubric = tmp_path / "rubric.txt"
     rubric.write_text("5: names the event.\n1: does not.")

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ from tests.features.shipping.test_model_exports import (  # noqa: F401 fixtures
     worker,
 )
 from tests.support.fakes import hub as small_hub
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import WorkingBell
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
 from worker.context import Context
@@ -436,16 +437,8 @@ def test_by_command(
     hub: small_hub.Hub,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: int) -> bool:
-            if task == PUSH:
-                push.push(pusher, args[0])
-            return super().ring(task, *args)
-
     app = create_app(settings)
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=PUSH, work=partial(push.push, pusher))
     with served(app) as address:
         push_cli.push(export_id, REPOSITORY, card=True, url=address)
         assert f'from_pretrained("{REPOSITORY}"' in capsys.readouterr().out and not hub.repositories

@@ -50,7 +50,7 @@ from app.store.database.session import Database
 from app.store.files.files import Files, run_folder, sha256
 from app.store.runs import queries as runs
 from app.store.tables import BaseModelRow, EvaluationRow, now
-from tests.support.fakes.fakes import SilentBell, UndoneOnce
+from tests.support.fakes.fakes import SilentBell, UndoneOnce, WorkingBell
 from tests.support.rows import attempted, exported
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.served import served
@@ -644,17 +644,6 @@ def test_the_export_process_writes_and_scores_an_export(
     assert "does not exist on this worker" in row(worker, failed).message
 
 
-class WorkingBell(SilentBell):
-    """A doorbell that has exports written at once, in this process."""
-
-    worker: Context
-
-    def ring(self, task: str, *args: Any) -> bool:
-        if task == EXPORT:
-            tasks.export(self.worker, *args)
-        return super().ring(task, *args)
-
-
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_command_line_exports_and_downloads(
     worker: Context,
@@ -665,8 +654,7 @@ def test_the_command_line_exports_and_downloads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     app = create_app(settings)
-    app.state.doorbell = bell = WorkingBell()
-    bell.worker = worker
+    app.state.doorbell = WorkingBell(task=EXPORT, work=partial(tasks.export, worker))
     monkeypatch.chdir(tmp_path)
     with served(app) as url:
         model_exports_cli.export_model(run_id, url=url)

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from app.services.runs import attempts
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files, run_folder, sha256
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import SilentBell, WorkingBell
 from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled import filled
 from tests.support.filled.language import CAUSAL, SEQ2SEQ, register_language
@@ -50,7 +51,7 @@ from tests.support.servers.served import served
 from worker import answers
 from worker.context import Context
 from worker.features.shipping import parity as tasks
-from worker.features.shipping.parity_host import ParityQueue
+from worker.features.shipping.parity import ParityQueue
 
 LABELS = ("sport", "business", "politics", "tech")
 KEY = "sk-never-to-be-shown"
@@ -539,15 +540,7 @@ def test_over_rest_by_command_and_on_the_pages(
     app = create_app(worker.settings)
     stub.key = KEY
 
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: Any) -> bool:
-            if task == PARITY:
-                tasks.check(worker, args[0])
-            return super().ring(task, *args)
-
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=PARITY, work=partial(tasks.check, worker))
     monkeypatch.setenv("SERVER_KEY", KEY)
     with served(app) as address:
         parity_cli.check_serving(stub.url, run_id, "adapter", None, "SERVER_KEY", address)

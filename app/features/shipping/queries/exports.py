@@ -1,11 +1,11 @@
-"""Exports of runs' models."""
+"""Exports of runs' models, and pushes of them to the hub."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.features.shipping.tables import ModelExportRow
+from app.features.shipping.tables import HubPushRow, ModelExportRow
 from app.store.database.ownership import EVERY_OWNER
 from app.store.tables import RunRow
 from app.store.workers.tables import LIVE
@@ -29,6 +29,17 @@ def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
         if row.started_at is not None and row.ended_at is not None:
             seconds.setdefault(row.format, []).append((row.ended_at - row.started_at).total_seconds())
     return seconds
+
+
+def files_in(session: Session, repository: str) -> frozenset[str] | None:
+    """Names of the files of all exports that were pushed to a repository; None if none was."""
+    query = (
+        select(ModelExportRow)
+        .join(HubPushRow, HubPushRow.export_id == ModelExportRow.id)
+        .where(HubPushRow.repository == repository, HubPushRow.status == "succeeded")
+    )
+    rows = session.scalars(query).all()
+    return frozenset(file.name for row in rows for file in row.files) if rows else None
 
 
 def everyone(session: Session) -> list[ModelExportRow]:

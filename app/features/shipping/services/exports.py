@@ -3,6 +3,8 @@
 An attempt writes its files under a name of its own, and the row lists them only once all of them are complete.
 """
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,7 @@ from app.domain.models.exports import (
 )
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
+from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.services.offers import offers
 from app.features.shipping.services.work import EXPORTS
@@ -31,9 +34,9 @@ from app.services.models.trained import job_of, saved_weights
 from app.services.users import audit, limits
 from app.services.workers.work import Claimed
 from app.store.data import queries as datasets
-from app.store.database.deletion import delete_row
+from app.store.database.deletion import delete_row, run_ids
 from app.store.database.session import after_commit
-from app.store.files.files import Files
+from app.store.files.files import RUNS, Files, run_folder
 from app.store.models import queries as base_models
 from app.store.runs import artifacts, evaluations
 from app.store.runs import queries as runs
@@ -42,6 +45,8 @@ from app.store.tables import ArtifactRow, RunRow
 
 DEFAULT_MARGIN_POINTS = 1.0
 """Of a run that belongs to no study."""
+EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
+"""A file of an export (`ModelExportRow.prefix`)."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,22 @@ def delete(session: Session, files: Files, export_id: int) -> None:
     if refused := registry.why_in_use(session, ModelExportRow.id == export_id):
         raise Conflict(refused)
     _delete(session, files, row)
+
+
+def strays(session: Session, names: Sequence[str]) -> dict[str, list[str]]:
+    """Of the files below the runs' folders, those of deleted exports and of attempts to export that are over without a
+    result, by the folder that can be removed."""
+    known = {row.folder: row for row in model_exports.everyone(session)}
+    present = {run_folder(run_id) for run_id in run_ids(session)}
+    found = defaultdict[str, list[str]](list)
+    for name in names:
+        if (match := EXPORTED.fullmatch(name)) and match["run"] in present:
+            row = known.get(match["export"])
+            if row is None:
+                found[match["export"]].append(name)
+            elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
+                found[match["attempt"]].append(name)
+    return found
 
 
 def _delete(session: Session, files: Files, row: ModelExportRow) -> None:

@@ -14,7 +14,7 @@ from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
 from app.domain.models.hub_access import HubAccess
-from app.features.shipping.queries import pushes as hub_pushes
+from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.rules.push import HubPush, missing_reason, namespace_refusal
 from app.features.shipping.services import receipts
 from app.features.shipping.services.signing import sign, signing_key
@@ -115,7 +115,7 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
         title=f"Add run {export.run_id} as {export.format}",
         files=export.files,
         prefix=export.prefix,
-        replaced=hub_pushes.files_in(session, row.repository),
+        replaced=model_exports.files_in(session, row.repository),
         user_id=row.user_id,
         own_token=row.own_token,
     )
