@@ -5,7 +5,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -16,10 +16,9 @@ from app.services.workers.work import Claimed, WorkKind
 from app.store.files.files import StoreUnavailable
 from worker.children.host import ChildInterrupted
 from worker.children.work import WorkCancelled, WorkQueue
+from worker.context import Context, process_context
 from worker.machine import disk
-
-if TYPE_CHECKING:
-    from worker.context import Context
+from worker.node import Task
 
 log = structlog.get_logger()
 
@@ -31,14 +30,24 @@ Report = Callable[[float], bool]
 """Takes the share that is done; False once the claim is no longer valid."""
 
 
-def reporter(context: "Context", queue: WorkQueue, kind: WorkKind[Any], claim: Claimed) -> Report:
+def by_thread(queue: type[WorkQueue], work: Callable[[Context, int], None]) -> Task:
+    """A task that has a thread of this process do the work on a row."""
+
+    def add(row_id: int) -> None:
+        context = process_context()
+        context.one(queue).add(partial(work, context, row_id))
+
+    return add
+
+
+def reporter(context: Context, queue: WorkQueue, kind: WorkKind[Any], claim: Claimed) -> Report:
     """What reports a claim's progress; the claim of a worker that shuts down is no longer valid."""
     return lambda share: not queue.stopped and context.database.write(partial(kind.progress, claim=claim, share=share))
 
 
 @contextmanager
 def noting_the_end(
-    context: "Context",
+    context: Context,
     kind: WorkKind[Any],
     claim: Claimed,
     failure: Callable[[str], Message],

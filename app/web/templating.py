@@ -1,13 +1,14 @@
 """Jinja: one environment, and how a page is made of a template, its context and the shell around it.
 
-A context is one frozen dataclass (`app/web/pages/NOUN/context.py`), known to its template as `page`. An endpoint asks
-for `Render`:
+A context is one frozen dataclass (`app/web/pages/NOUN/context.py`), known to its template as `page`. Templates call the
+macros in `templates/components/` without an import. An endpoint asks for `Render`:
 
     def index(session: Reading, render: Render) -> HTMLResponse:
         return render.page("studies/index.html", StudiesPage(...))
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import walk_packages
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from sqlalchemy.orm import Session
 
 from app import words
@@ -28,7 +29,6 @@ from app.services.ownership.ownership import Kind, Ownership
 from app.services.workers import workers
 from app.settings import ROOT
 from app.store.users import queries as users
-from app.web.error_page import ErrorPage
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.files.static import SHEETS, static
@@ -78,6 +78,9 @@ def _environment(added: tuple[Site, ...]) -> Environment:
     )
     for name in ("gettext", "ngettext"):
         env.globals[name] = _with_messages(env.globals[name])
+    for file in sorted(TEMPLATES.glob("components/*.html")):  # macros that templates have without an import
+        macros = vars(env.get_template(f"components/{file.name}").module)
+        env.globals |= {name: macro for name, macro in macros.items() if isinstance(macro, Macro)}
     return env
 
 
@@ -148,6 +151,15 @@ def signed_out(request: Request) -> Renderer:
 
 
 RenderSignedOut = Annotated[Renderer, Depends(signed_out)]
+
+
+@dataclass(frozen=True)
+class ErrorPage:
+    """What went wrong, in words; the words say why and what to do."""
+
+    status: int
+    title: str
+    message: str
 
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from json import dumps
 from math import prod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,6 @@ from app.domain.models.gguf import FAMILIES, gguf_bytes
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 
-ExportStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 CHECKSUMS = "SHA256SUMS"
 """Name of the file with the SHA-256 of each other file, in the format of `sha256sum --check`."""
 SMALL_FILES_BYTES = 32 << 20

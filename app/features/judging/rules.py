@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,7 +11,6 @@ from app.domain.comparison.statistics.judged import HIGHEST, LOWEST
 from app.domain.names import Name, Text
 from app.domain.server_address import MAX_MODEL_LENGTH, ServerAddress
 
-JudgementStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MOST_ITEMS = 1_000
 """Test items of a judgement; of a longer test split a sample of as many is judged."""
 MAX_RUBRIC_LENGTH = 4_000

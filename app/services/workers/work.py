@@ -4,19 +4,23 @@ The database is the queue, as for runs: a claim is one UPDATE that raises `epoch
 over, cancelled or deleted matches no row.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict
+from app.domain.accounts.audit import Action
+from app.domain.errors import Conflict, NotFound
 from app.domain.messages import Message
 from app.queue import Doorbell
 from app.services.data.ingestion import SILENT_SECONDS
+from app.services.users import audit
 from app.store.database.messages import as_stored
+from app.store.database.ownership import owner_of
+from app.store.database.rows import get_row
 from app.store.database.session import after_commit
 from app.store.tables import now
 from app.store.workers import clock
@@ -34,15 +38,54 @@ class Claimed:
 
 @dataclass
 class WorkKind(Generic[Work]):
-    """One kind of work: submit it, claim it, report, give it back, cancel it."""
+    """One kind of work: submit it, list it, claim it, report, give it back, cancel it."""
 
     table: type[Work]
     task: str
     """The task to ring for."""
+    missing: Callable[[int], Message]
+    """That there is none with an id."""
+    over: Callable[[int, str], Message]
+    """That one with an id has already ended, with its status."""
     lost: Callable[[int], Message]
     """Why work failed that lost its worker in so many attempts."""
-    at_end: Mapping[str, object] = field(default_factory=dict)
-    """Columns that are cleared when it ends, however it does."""
+    parent: str
+    """The column with the id of what it is done for."""
+    get_parent: Callable[[Session, int], object]
+    """Raises NotFound."""
+    change_parent: Callable[[Session, int], object]
+    """Raises Forbidden if the session's viewer may not change what it is done for."""
+    cancelled: Action
+    audited: str
+    """The column that the audit log shows of a cancel."""
+    user: str = "owner_id"
+    """The column with the user who asked for it."""
+    has_key: bool = False
+    """It has an `api_key`, encrypted, which is cleared when it ends, however it does."""
+
+    def get(self, session: Session, row_id: int, parent_id: int | None = None, *, lock: bool = False) -> Work:
+        """One of them; with `parent_id`, of this parent; with `lock`, read anew and locked. Raises NotFound."""
+        row = get_row(session, self.table, row_id, self.missing(row_id), lock=lock)
+        if parent_id not in (None, self._parent_of(row)):
+            raise NotFound(self.missing(row_id))
+        self.get_parent(session, self._parent_of(row))  # notes an admin's access to it
+        return row
+
+    def of(self, session: Session, *parent_ids: int) -> list[Work]:
+        """Those of some parents, the oldest first."""
+        return queries.of(session, self.table, self.parent, parent_ids)
+
+    def own(self, session: Session, row_id: int) -> Work:
+        """One of the session's viewer, or of a parent that the viewer may change. Raises NotFound and Forbidden."""
+        row = self.get(session, row_id)
+        if getattr(row, self.user) != owner_of(session):
+            self.change_parent(session, self._parent_of(row))
+        return row
+
+    def secrets(self, session: Session) -> Iterator[tuple[Work, str]]:
+        """Those with an API key, locked, each with the name of the column."""
+        for row in queries.with_key(session, self.table):
+            yield row, "api_key"
 
     def submit(self, session: Session, bell: Doorbell, row: Work) -> None:
         """Queue new work; ring once it is committed."""
@@ -80,12 +123,16 @@ class WorkKind(Generic[Work]):
         if self.write(session, claim, **values):
             after_commit(session, partial(bell.ring, self.task, claim.id))
 
-    def cancel(self, session: Session, row: Work, ended: Callable[[str], Message]) -> None:
-        """Cancel work; its worker stops within seconds. Raises Conflict with `ended` of its status if it has ended."""
+    def cancel(self, session: Session, row_id: int) -> Work:
+        """Cancel work of the session's viewer, or of a parent that the viewer may change; its worker stops within
+        seconds. Raises NotFound, Forbidden, and Conflict if it has ended."""
+        row = self.own(session, row_id)
         cancelled = queries.cancel(session, self.table, row.id, **self._ended())
         session.refresh(row)
         if not cancelled:
-            raise Conflict(ended(row.status))
+            raise Conflict(self.over(row.id, row.status))
+        audit.record(session, self.cancelled, row.id, **{self.audited.removesuffix("_id"): getattr(row, self.audited)})
+        return row
 
     def ring_again(
         self, session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int
@@ -101,7 +148,10 @@ class WorkKind(Generic[Work]):
             after_commit(session, partial(bell.ring, self.task, row.id))
 
     def _ended(self) -> dict[str, Any]:
-        return {"ended_at": now(), **self.at_end}
+        return {"ended_at": now()} | ({"api_key": ""} if self.has_key else {})
+
+    def _parent_of(self, row: Work) -> int:
+        return int(getattr(row, self.parent))
 
 
 def _silent_since(at: datetime) -> datetime:

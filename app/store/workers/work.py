@@ -1,5 +1,6 @@
 """Claims of workers on exports, pushes, parity checks and judgements."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,6 +12,17 @@ from app.store.tables import WorkRow
 from app.store.workers.tables import LIVE
 
 Work = TypeVar("Work", bound=WorkRow)
+
+
+def of(session: Session, table: type[Work], parent: str, parent_ids: Sequence[int]) -> list[Work]:
+    """Rows whose column `parent` has one of some ids, the oldest first."""
+    return list(session.scalars(select(table).where(getattr(table, parent).in_(parent_ids)).order_by(table.id)))
+
+
+def with_key(session: Session, table: type[Work]) -> Sequence[Work]:
+    """Rows of a table that have an API key, locked: those that have not ended."""
+    query = select(table).where(getattr(table, "api_key") != "").order_by(table.id).with_for_update()  # noqa: B009
+    return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
 def begin(session: Session, table: type[Work], row_id: int, at: datetime, silent_since: datetime) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from app.domain.errors import NotFound
-from app.features.judging.queries import judgements as queries
-from app.features.judging.services import judgements
+from app.features.judging.queries.judgements import known
+from app.features.judging.services.judgements import JUDGEMENTS
 from app.features.judging.tables import JudgementRow
 from app.services.ownership import deletion
 from app.settings import Settings
@@ -25,7 +25,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
 from worker import answers
 from worker.features.judging import tasks
-from worker.features.judging.queue import JudgeQueue
+from worker.features.judging.tasks import JudgeQueue
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
 
@@ -108,7 +108,7 @@ def test_a_judgement_shows_signs_of_life_while_it_reads_the_runs_files(
     def cancelled(file: Path, most: int) -> list[Any]:
         files.append(file)
         with site.worker.database.transaction() as session:
-            judgements.cancel(session, judgement_id)
+            JUDGEMENTS.cancel(session, judgement_id)
         return read(file, most)
 
     monkeypatch.setattr(tasks, "rows", cancelled)
@@ -166,7 +166,7 @@ def test_a_study_that_is_deleted_while_a_judge_replies_ends_the_judgement(site: 
     site.after(20, delete)
     tasks.judge(site.worker, judgement_id, NO_PAUSE)
     with database.reading() as session, pytest.raises(NotFound):
-        queries.get(session, judgement_id)
+        JUDGEMENTS.get(session, judgement_id)
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
 
     def stored() -> int:
         with site.worker.database.reading() as session:
-            return len(queries.known(session, site.study, judgement_id))
+            return len(known(session, site.study, judgement_id))
 
     def stop() -> None:
         deadline = time.monotonic() + 30

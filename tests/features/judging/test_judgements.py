@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -16,21 +15,20 @@ from app.domain.comparison.statistics.preference import Preferred
 from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.features.judging import commands as judge_cli
-from app.features.judging.queries import judgements as queries
 from app.features.judging.rules import RUBRIC, key_of
 from app.features.judging.services import judgements
+from app.features.judging.services.judgements import JUDGEMENTS
 from app.features.judging.tables import JudgementRow, JudgeScoreRow
 from app.main import create_app
 from app.queue import JUDGE
 from app.services.ownership import deletion, stored_secrets
 from app.services.ownership.vault import Vault
-from app.services.workers.sweep import sweep
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files
 from app.store.tables import RunRow, StudyRow, UserRow
 from app.words.format import points
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import SilentBell, WorkingBell
 from tests.support.filled.filled import add_study
 from tests.support.filled.language import studies
 from tests.support.servers.forms import form_headers
@@ -38,7 +36,7 @@ from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answ
 from tests.support.servers.served import served
 from worker import answers
 from worker.features.judging import tasks
-from worker.features.judging.queue import JudgeQueue
+from worker.features.judging.tasks import JudgeQueue
 
 
 @pytest.fixture
@@ -200,7 +198,7 @@ def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
 
     def cancel() -> None:
         with site.worker.database.transaction() as session:
-            judgements.cancel(session, judgement_id)
+            JUDGEMENTS.cancel(session, judgement_id)
 
     site.after(20, cancel)
     tasks.judge(site.worker, judgement_id)
@@ -212,22 +210,15 @@ def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
     assert done.result is not None and kept > 0 and done.result.asked == done.result.answers - kept
 
 
-def test_a_lost_worker_is_noticed_and_a_deleted_study_takes_its_judgements_along(site: Site) -> None:
-    judgement_id = site.submit(api_key=KEY)
+def test_late_replies_are_not_stored_and_a_deleted_study_takes_its_judgements_along(site: Site) -> None:
+    judgement_id = site.submit()
     database = site.worker.database
-    for _attempt in range(site.worker.settings.max_attempts):
-        with database.transaction() as session:
-            claim = judgements.begin(session, judgement_id)
-            assert claim is not None and judgements.begin(session, judgement_id) is None, "a live worker has it"
-            assert judgements.replied(session, claim, f"{claim.epoch}", 4, "4")
-        with database.transaction() as session:
-            lost = session.get_one(JudgementRow, judgement_id)
-            lost.seen_at = lost.rung_at = lost.created_at.replace(year=2020)
     with database.transaction() as session:
-        sweep(session, site.worker.bell, site.worker.settings)
+        claim = judgements.begin(session, judgement_id)
+        assert claim is not None and judgements.replied(session, claim, "first", 4, "4")
+    with database.transaction() as session:
+        JUDGEMENTS.cancel(session, judgement_id)
         assert not judgements.replied(session, claim, "late", 4, "4"), "its claim is no longer valid"
-    ended = site.row(judgement_id)
-    assert (ended.status, ended.api_key) == ("failed", "") and "lost in 3 attempts" in ended.message
     with database.transaction() as session:
         for run in session.query(RunRow).filter(RunRow.status.in_(("queued", "running"))):
             run.status = "cancelled"
@@ -272,11 +263,11 @@ def test_a_private_studys_judgements_are_seen_by_its_owner_alone(site: Site) -> 
         for row in (session.get_one(StudyRow, site.study), *session.query(RunRow)):
             row.give(1, Visibility.PRIVATE)
     with database.seen_by(Viewer(1)).reading() as session:
-        assert len(judgements.arms_of(session, queries.get(session, done.id))) == 4
+        assert len(judgements.arms_of(session, JUDGEMENTS.get(session, done.id))) == 4
     with database.seen_by(Viewer(2)).reading() as session:
-        assert session.query(JudgeScoreRow).count() == 0 and queries.of_study(session, site.study) == []
+        assert session.query(JudgeScoreRow).count() == 0 and JUDGEMENTS.of(session, site.study) == []
         with pytest.raises(NotFound):
-            queries.get(session, done.id)
+            JUDGEMENTS.get(session, done.id)
 
 
 @pytest.mark.slow
@@ -287,15 +278,7 @@ def test_over_rest_by_command_and_on_the_page(
     app = create_app(site.worker.settings)
     site.stub.key = KEY
 
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: Any) -> bool:
-            if task == JUDGE:
-                tasks.judge(site.worker, args[0], NO_PAUSE)
-            return super().ring(task, *args)
-
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=JUDGE, work=lambda row_id: tasks.judge(site.worker, row_id, NO_PAUSE))
     monkeypatch.setenv("SERVER_KEY", KEY)
     rubric = tmp_path / "rubric.txt"
     rubric.write_text("5: names the event.\n1: does not.")

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,10 @@ from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
 from app.domain.models.exports import ExportFormat
 from app.features.shipping.cli import push as push_cli
 from app.features.shipping.cli import receipts as receipts_cli
-from app.features.shipping.queries import exports as model_exports
-from app.features.shipping.queries import pushes as queries
 from app.features.shipping.rules.push import HubPush
 from app.features.shipping.services import model_cards
 from app.features.shipping.services import pushes as hub_pushes
+from app.features.shipping.services.work import EXPORTS, PUSHES
 from app.features.shipping.tables import HubPushRow, ModelExportRow
 from app.features.shipping.words.model_card import model_card
 from app.main import create_app
@@ -29,7 +29,6 @@ from app.queue import PUSH
 from app.services.ownership.vault import Vault
 from app.services.users import hub_tokens
 from app.services.users.hub_tokens import NewHubToken
-from app.services.workers.sweep import sweep
 from app.settings import Settings
 from app.store.tables import RunRow, UserRow
 from tests.features.shipping.test_model_exports import (  # noqa: F401 fixtures
@@ -40,7 +39,7 @@ from tests.features.shipping.test_model_exports import (  # noqa: F401 fixtures
     worker,
 )
 from tests.support.fakes import hub as small_hub
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import WorkingBell
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
 from worker.context import Context
@@ -77,7 +76,7 @@ def export_id(worker: Context, run_id: int) -> int:  # noqa: F811
     export = submit(worker, run_id, MERGED)
     tasks.export(worker, export)
     with worker.database.transaction() as session:
-        row = model_exports.get(session, export)
+        row = EXPORTS.get(session, export)
         row.gate_json = {**(row.gate_json or {}), "outcome": "pass"}
     return export
 
@@ -94,7 +93,7 @@ def pushed(pusher: Context, export: int, user: Identity = SINGLE_USER, **changes
 
 def row(pusher: Context, push_id: int) -> HubPushRow:
     with pusher.database.reading() as session:
-        return queries.get(session, push_id)
+        return PUSHES.get(session, push_id)
 
 
 @pytest.mark.slow
@@ -138,7 +137,7 @@ def test_a_push_of_a_user_who_has_lost_what_it_needs_uploads_nothing(
         if lost == "run":
             session.add(UserRow(id=2, email="b@example.org", role_name="member"))
             session.flush()
-            run = session.get_one(RunRow, model_exports.get(session, export_id).run_id)
+            run = session.get_one(RunRow, EXPORTS.get(session, export_id).run_id)
             run.owner_id = run.private_to = 2
         elif lost == "token":
             hub_tokens.remove(session, 1)
@@ -168,7 +167,7 @@ def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
     assert done.url == f"{hub.url}/{REPOSITORY}"
     files = hub.repositories[REPOSITORY]
     with pusher.database.reading() as session:
-        export = model_exports.get(session, export_id)
+        export = EXPORTS.get(session, export_id)
     assert files.keys() == {file.name for file in export.files} | {"README.md", "receipt.json"}
     assert REPOSITORY not in hub.public and TOKEN in hub.tokens <= {TOKEN, ""}, "files go to signed addresses"
     assert files["README.md"].decode() == done.card
@@ -317,7 +316,7 @@ def test_a_push_replaces_the_earlier_export_and_leaves_other_repositories_alone(
     tasks.export(pusher, adapter)
     push.push(pusher, pushed(pusher, adapter, reason="smaller"))
     with pusher.database.reading() as session:
-        files = {file.name for file in model_exports.get(session, adapter).files}
+        files = {file.name for file in EXPORTS.get(session, adapter).files}
     assert "model.safetensors" not in files
     assert hub.repositories[REPOSITORY].keys() == files | {"README.md", "receipt.json", "figure.png"}
 
@@ -342,14 +341,14 @@ def test_a_cancelled_push_leaves_the_repository_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     push_id = pushed(pusher, export_id)
-    progress = hub_pushes.PUSHES.progress
+    progress = PUSHES.progress
 
     def cancel_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
         if share > push.GATHERED:
-            hub_pushes.cancel(session, push_id)  # type: ignore[arg-type]
+            PUSHES.cancel(session, push_id)  # type: ignore[arg-type]
         return progress(session, claim, share)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hub_pushes.PUSHES, "progress", cancel_once_it_uploads)
+    monkeypatch.setattr(PUSHES, "progress", cancel_once_it_uploads)
     push.push(pusher, push_id)
     assert row(pusher, push_id).status == "cancelled"
     assert hub.repositories[REPOSITORY] == {}
@@ -358,14 +357,14 @@ def test_a_cancelled_push_leaves_the_repository_as_it_was(
 def test_a_worker_that_shuts_down_hands_the_push_back_before_its_commit(
     pusher: Context, export_id: int, hub: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    push_id, progress = pushed(pusher, export_id), hub_pushes.PUSHES.progress
+    push_id, progress = pushed(pusher, export_id), PUSHES.progress
 
     def stop_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
         if share > push.GATHERED:
             pusher.one(ExportQueue).stop()
         return progress(session, claim, share)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hub_pushes.PUSHES, "progress", stop_once_it_uploads)
+    monkeypatch.setattr(PUSHES, "progress", stop_once_it_uploads)
     push.push(pusher, push_id)
     left = row(pusher, push_id)
     assert (left.status, left.attempts) == ("queued", 0), "the attempt does not count"
@@ -386,21 +385,6 @@ def test_an_export_that_has_not_passed_needs_a_reason_which_the_card_shows(
     assert "because: a demo" in row(pusher, push_id).card
     with pytest.raises(Conflict, match="is being pushed to someone/words already"):
         pushed(pusher, export_id, reason="a demo")
-
-
-def test_a_lost_worker_is_noticed(pusher: Context, export_id: int) -> None:
-    push_id = pushed(pusher, export_id)
-    for _attempt in range(pusher.settings.max_attempts):
-        with pusher.database.transaction() as session:
-            assert hub_pushes.begin(session, push_id) is not None
-            assert hub_pushes.begin(session, push_id) is None, "a live worker has it"
-        with pusher.database.transaction() as session:
-            lost = session.get_one(HubPushRow, push_id)
-            lost.seen_at = lost.rung_at = lost.created_at.replace(year=2020)
-    with pusher.database.transaction() as session:
-        sweep(session, pusher.bell, pusher.settings)
-    assert row(pusher, push_id).status == "failed"
-    assert "lost in 3 attempts" in row(pusher, push_id).message
 
 
 @pytest.mark.slow
@@ -453,16 +437,8 @@ def test_by_command(
     hub: small_hub.Hub,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: int) -> bool:
-            if task == PUSH:
-                push.push(pusher, args[0])
-            return super().ring(task, *args)
-
     app = create_app(settings)
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=PUSH, work=partial(push.push, pusher))
     with served(app) as address:
         push_cli.push(export_id, REPOSITORY, card=True, url=address)
         assert f'from_pretrained("{REPOSITORY}"' in capsys.readouterr().out and not hub.repositories

@@ -23,11 +23,10 @@ from fastapi.testclient import TestClient
 from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sqlalchemy import text, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.fairness.export_gate import ExportScores, GateOutcome
-from app.domain.data.dataset import items_hash
+from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.models.base_model import ModelFile
@@ -37,8 +36,8 @@ from app.domain.runs.result import ArtifactFile
 from app.domain.runs.spec import RunSpec
 from app.features.shipping.cli import exports as model_exports_cli
 from app.features.shipping.cli import receipts as receipts_cli
-from app.features.shipping.queries import exports as queries
 from app.features.shipping.services import exports as model_exports
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
 from app.main import create_app
 from app.queue import EXPORT
@@ -51,7 +50,7 @@ from app.store.database.session import Database
 from app.store.files.files import Files, run_folder, sha256
 from app.store.runs import queries as runs
 from app.store.tables import BaseModelRow, EvaluationRow, now
-from tests.support.fakes.fakes import SilentBell, UndoneOnce
+from tests.support.fakes.fakes import SilentBell, UndoneOnce, WorkingBell
 from tests.support.rows import attempted, exported
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.served import served
@@ -168,7 +167,7 @@ def submit(worker: Context, run_id: int, form: ExportFormat = MERGED) -> int:
 
 def row(worker: Context, export_id: int) -> ModelExportRow:
     with worker.database.reading() as session:
-        return queries.get(session, export_id)
+        return EXPORTS.get(session, export_id)
 
 
 def silence(worker: Context, export_id: int) -> None:
@@ -202,56 +201,6 @@ def test_an_export_has_the_predicted_size_and_its_files_are_in_the_store(worker:
     assert row(worker, export_id).epoch == 1, "a second delivery finds nothing to claim"
 
 
-def test_a_lost_worker_is_noticed_and_what_it_writes_later_has_no_effect(worker: Context, run_id: int) -> None:
-    export_id = submit(worker, run_id)
-    with worker.database.transaction() as session:
-        lost = model_exports.begin(session, export_id)
-        assert lost is not None
-        assert model_exports.begin(session, export_id) is None, "a live worker has it"
-    silence(worker, export_id)
-    worker.bell.rung.clear()  # type: ignore[attr-defined]
-    sweep_once(worker)
-    assert (EXPORT, export_id) in [(task, *args) for task, *args in worker.bell.rung]  # type: ignore[attr-defined]
-    tasks.export(worker, export_id)
-    done = row(worker, export_id)
-    with worker.database.transaction() as session:
-        assert not model_exports.EXPORTS.progress(session, lost, 0.7)
-        scored = done.gate
-        assert scored is not None
-        late = {"items_hash": items_hash([row.item for row in tiny.rows() if row.split == "test"])}
-        scores = ExportScores.model_validate(scored.model_dump() | late | {"scores": [1.0] * scored.items})
-        assert not model_exports.succeeded(session, lost, [], scores)
-        assert not model_exports.EXPORTS.failed(session, lost, "late")
-    done = row(worker, export_id)
-    assert (done.status, done.epoch, len(done.files) > 3) == ("succeeded", 2, True)
-
-
-def test_an_export_that_always_loses_its_worker_fails(worker: Context, run_id: int) -> None:
-    export_id = submit(worker, run_id)
-    for _attempt in range(worker.settings.max_attempts):
-        with worker.database.transaction() as session:
-            assert model_exports.begin(session, export_id) is not None
-        silence(worker, export_id)
-    sweep_once(worker)
-    assert row(worker, export_id).status == "failed"
-    assert "lost in 3 attempts" in row(worker, export_id).message
-
-
-def test_an_export_that_ends_while_the_sweep_looks_at_it_keeps_its_result(worker: Context, run_id: int) -> None:
-    if worker.database.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
-    export_id = submit(worker, run_id)
-    with worker.database.transaction() as session:
-        session.execute(update(ModelExportRow).values(attempts=worker.settings.max_attempts))
-    silence(worker, export_id)
-    with worker.database.transaction() as ending:
-        model_exports.cancel(ending, export_id)
-        with worker.database.transaction() as session:
-            session.execute(text("SET LOCAL lock_timeout = '5s'"))
-            sweep(session, worker.bell, worker.settings)
-    assert (row(worker, export_id).status, row(worker, export_id).message) == ("cancelled", "")
-
-
 def test_a_worker_that_stalls_after_its_claim_leaves_the_files_of_later_attempts(
     worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +229,7 @@ def test_a_worker_that_stalls_after_its_claim_leaves_the_files_of_later_attempts
 
 
 def test_a_worker_repeats_what_a_deadlock_undid(worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = ((model_exports, "begin"), (model_exports.EXPORTS, "progress"), (model_exports, "succeeded"))
+    parts = ((model_exports, "begin"), (EXPORTS, "progress"), (model_exports, "succeeded"))
     undone = {name: UndoneOnce(getattr(part, name)) for part, name in parts}
     for part, name in parts:
         monkeypatch.setattr(part, name, undone[name])
@@ -299,7 +248,7 @@ def test_what_a_deadlock_undid_rings_once(worker: Context, run_id: int, monkeypa
         raise WorkCancelled
 
     worker.one(ExportQueue).before = stop  # type: ignore[attr-defined]
-    monkeypatch.setattr(model_exports.EXPORTS, "give_back", give_back := UndoneOnce(model_exports.EXPORTS.give_back))
+    monkeypatch.setattr(EXPORTS, "give_back", give_back := UndoneOnce(EXPORTS.give_back))
     tasks.export(worker, export_id)
     assert give_back.tries == 2
     assert worker.bell.rung == [(EXPORT, export_id)]  # type: ignore[attr-defined]
@@ -330,8 +279,8 @@ def test_a_file_that_arrives_after_a_cancel_is_removed(
         discarded.set()
         discard(name)
 
-    progress = model_exports.EXPORTS.progress
-    monkeypatch.setattr(model_exports.EXPORTS, "progress", cancel_once_it_stores)
+    progress = EXPORTS.progress
+    monkeypatch.setattr(EXPORTS, "progress", cancel_once_it_stores)
     monkeypatch.setattr(worker.files, "put", slow)
     monkeypatch.setattr(worker.files, "discard", remember)
     tasks.export(worker, export_id)
@@ -344,7 +293,7 @@ def test_cancelling_stops_the_worker_and_leaves_no_file(worker: Context, run_id:
 
     def cancel(_job: ExportJob) -> None:
         with worker.database.transaction() as session:
-            model_exports.cancel(session, export_id)
+            EXPORTS.cancel(session, export_id)
 
     worker.one(ExportQueue).before = cancel  # type: ignore[attr-defined]
     tasks.export(worker, export_id)
@@ -352,11 +301,11 @@ def test_cancelling_stops_the_worker_and_leaves_no_file(worker: Context, run_id:
     assert (ended.status, ended.files) == ("cancelled", [])
     assert worker.files.names(ended.folder) == set()
     with worker.database.transaction() as session, pytest.raises(Conflict, match="already ended"):
-        model_exports.cancel(session, export_id)
+        EXPORTS.cancel(session, export_id)
     again = submit(worker, run_id)
     assert again != export_id
     with worker.database.reading() as session, pytest.raises(NotFound):
-        queries.get(session, export_id)
+        EXPORTS.get(session, export_id)
 
 
 def test_a_worker_that_shuts_down_hands_the_export_back(worker: Context, run_id: int) -> None:
@@ -600,7 +549,7 @@ def test_files_of_exports_that_could_not_be_removed_are_removed_after_a_day(
         worker.database.write(partial(model_exports.begin, export_id=lost))
     silence(worker, running)
     worker.database.write(lambda session: model_exports.begin(session, running))
-    worker.database.write(lambda session: model_exports.cancel(session, cancelled))
+    worker.database.write(lambda session: EXPORTS.cancel(session, cancelled))
     live = row(worker, running)
     strays = [f"{live.folder}/1", row(worker, cancelled).prefix]
     for prefix in (*strays, live.prefix):
@@ -695,17 +644,6 @@ def test_the_export_process_writes_and_scores_an_export(
     assert "does not exist on this worker" in row(worker, failed).message
 
 
-class WorkingBell(SilentBell):
-    """A doorbell that has exports written at once, in this process."""
-
-    worker: Context
-
-    def ring(self, task: str, *args: Any) -> bool:
-        if task == EXPORT:
-            tasks.export(self.worker, *args)
-        return super().ring(task, *args)
-
-
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_command_line_exports_and_downloads(
     worker: Context,
@@ -716,8 +654,7 @@ def test_the_command_line_exports_and_downloads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     app = create_app(settings)
-    app.state.doorbell = bell = WorkingBell()
-    bell.worker = worker
+    app.state.doorbell = WorkingBell(task=EXPORT, work=partial(tasks.export, worker))
     monkeypatch.chdir(tmp_path)
     with served(app) as url:
         model_exports_cli.export_model(run_id, url=url)
@@ -732,7 +669,7 @@ def test_the_command_line_exports_and_downloads(
         receipts_cli.verify(tmp_path / "again.tar", url=url)
         assert "The signature is valid" in capsys.readouterr().out
         with worker.database.transaction() as session:
-            [stored] = queries.of_run(session, run_id)
+            [stored] = EXPORTS.of(session, run_id)
             assert stored.gate_json is not None
             wrong = {"tensors": 9, "wrong": ["bert.query.weight"], "wrong_count": 300, "largest_error": 5.0}
             stored.gate_json = {**stored.gate_json, "outcome": "fail", "weights": wrong}

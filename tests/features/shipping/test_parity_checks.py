@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from app.domain.runs.result import ArtifactFile
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.features.shipping.cli import parity as parity_cli
-from app.features.shipping.queries import parity_checks as queries
 from app.features.shipping.rules.parity import Model, Parity
 from app.features.shipping.rules.parity_check import NewParityCheck
 from app.features.shipping.services import exports as model_exports
 from app.features.shipping.services import parity_checks
+from app.features.shipping.services.work import CHECKS
 from app.features.shipping.tables import ParityCheckRow
 from app.main import create_app
 from app.queue import PARITY
@@ -36,11 +37,10 @@ from app.samples import samples as sample
 from app.services.ownership import deletion, stored_secrets
 from app.services.ownership.vault import Vault
 from app.services.runs import attempts
-from app.services.workers.sweep import sweep
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files, run_folder, sha256
-from tests.support.fakes.fakes import SilentBell
+from tests.support.fakes.fakes import SilentBell, WorkingBell
 from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled import filled
 from tests.support.filled.language import CAUSAL, SEQ2SEQ, register_language
@@ -51,7 +51,7 @@ from tests.support.servers.served import served
 from worker import answers
 from worker.context import Context
 from worker.features.shipping import parity as tasks
-from worker.features.shipping.parity_host import ParityQueue
+from worker.features.shipping.parity import ParityQueue
 
 LABELS = ("sport", "business", "politics", "tech")
 KEY = "sk-never-to-be-shown"
@@ -146,7 +146,7 @@ def submit(worker: Context, run_id: int, stub: Stub, model: str = "adapter", **c
 
 def row(worker: Context, check_id: int) -> ParityCheckRow:
     with worker.database.reading() as session:
-        return queries.get(session, check_id)
+        return CHECKS.get(session, check_id)
 
 
 def checked(worker: Context, run_id: int, stub: Stub, model: str = "adapter", **changes: Any) -> Parity:
@@ -303,7 +303,7 @@ def test_scoring_reports_and_stops(worker: Context, run_id: int, stub: Stub, mon
         if not scored:
             monkeypatch.setattr(answers, "REPORT_SECONDS", 0.0)
             with worker.database.transaction() as session:
-                parity_checks.cancel(session, check_id)
+                CHECKS.cancel(session, check_id)
         scored.append(1)
         return 1.0
 
@@ -393,7 +393,7 @@ def test_the_key_is_stored_encrypted_and_removed_at_the_end(worker: Context, run
     assert (row(worker, check_id).status, row(worker, check_id).api_key) == ("succeeded", "")
     cancelled = submit(worker, run_id, stub, api_key=KEY)
     with worker.database.transaction() as session:
-        parity_checks.cancel(session, cancelled)
+        CHECKS.cancel(session, cancelled)
     assert row(worker, cancelled).api_key == ""
 
 
@@ -438,7 +438,7 @@ def test_a_cancelled_check_stops_and_one_of_a_worker_that_shuts_down_is_given_ba
             return
         if found := next(once, None):
             with worker.database.transaction() as session:
-                parity_checks.cancel(session, found)
+                CHECKS.cancel(session, found)
         time.sleep(0.1)  # later answers leave the worker time to read of it
 
     stub.raw = cancel
@@ -453,25 +453,12 @@ def test_a_cancelled_check_stops_and_one_of_a_worker_that_shuts_down_is_given_ba
     assert (given_back.status, given_back.attempts) == ("queued", 0)
 
 
-def test_a_lost_worker_is_noticed_and_a_deleted_run_takes_its_checks_along(
-    worker: Context, run_id: int, stub: Stub
-) -> None:
-    check_id = submit(worker, run_id, stub, api_key=KEY)
-    for _attempt in range(worker.settings.max_attempts):
-        with worker.database.transaction() as session:
-            assert parity_checks.begin(session, check_id) is not None
-            assert parity_checks.begin(session, check_id) is None, "a live worker has it"
-        with worker.database.transaction() as session:
-            lost = session.get_one(ParityCheckRow, check_id)
-            lost.seen_at = lost.rung_at = lost.created_at.replace(year=2020)
-    with worker.database.transaction() as session:
-        sweep(session, worker.bell, worker.settings)
-    ended = row(worker, check_id)
-    assert (ended.status, ended.api_key) == ("failed", "") and "lost in 3 attempts" in ended.message
+def test_a_deleted_run_takes_its_checks_along(worker: Context, run_id: int, stub: Stub) -> None:
+    submit(worker, run_id, stub)
     with worker.database.transaction() as session:
         deletion.delete_run(session, worker.files, run_id)
     with worker.database.reading() as session:
-        assert queries.of_run(session, run_id) == []
+        assert CHECKS.of(session, run_id) == []
 
 
 def refused_path(worker: Context, run_id: int, stub: Stub, **changes: Any) -> tuple[str, str]:
@@ -553,15 +540,7 @@ def test_over_rest_by_command_and_on_the_pages(
     app = create_app(worker.settings)
     stub.key = KEY
 
-    class Ringing(SilentBell):
-        """Does at once what is rung for."""
-
-        def ring(self, task: str, *args: Any) -> bool:
-            if task == PARITY:
-                tasks.check(worker, args[0])
-            return super().ring(task, *args)
-
-    app.state.doorbell = Ringing()
+    app.state.doorbell = WorkingBell(task=PARITY, work=partial(tasks.check, worker))
     monkeypatch.setenv("SERVER_KEY", KEY)
     with served(app) as address:
         parity_cli.check_serving(stub.url, run_id, "adapter", None, "SERVER_KEY", address)

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.models.exports import ExportFormat
-from app.features.shipping.queries import exports as exported
 from app.features.shipping.queries import registry as queries
 from app.features.shipping.rules.registry import Promotion, Registration, Stage
 from app.features.shipping.services import exports as model_exports
 from app.features.shipping.services import registry
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelVersionRow
 from app.services.ownership import deletion
 from app.settings import Settings
@@ -105,7 +105,7 @@ def test_only_what_has_succeeded_is_registered(
     database: Database, settings: Settings, exports: list[int], status: str
 ) -> None:
     with database.transaction() as session:
-        row = exported.get(session, exports[0])
+        row = EXPORTS.get(session, exports[0])
         row.status, row.gate_json = status, None
     with pytest.raises(Invalid, match=f"Export {exports[0]} is {status}"):
         register(database, settings, exports[0])

@@ -26,6 +26,20 @@ class SilentBell(Doorbell):
         return self.there
 
 
+@dataclass
+class WorkingBell(SilentBell):
+    """A doorbell that has one task done at once."""
+
+    task: str = ""
+    work: Callable[..., object] = print
+
+    def ring(self, task: str, *args: Any) -> bool:
+        """Work, and remember."""
+        if task == self.task:
+            self.work(*args)
+        return super().ring(task, *args)
+
+
 class Refused(Exception):
     """What a driver raises, with PostgreSQL's code."""
 

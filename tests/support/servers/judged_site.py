@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from app.domain.comparison.statistics.judged import JudgedArm
 from app.domain.comparison.statistics.preference import Preferred
-from app.features.judging.queries import judgements as queries
 from app.features.judging.rules import NewJudgement
 from app.features.judging.services import judgements
+from app.features.judging.services.judgements import JUDGEMENTS
 from app.features.judging.tables import BlindRatingRow, JudgementRow
 from app.settings import Settings
 from app.store.database.session import Database
@@ -75,7 +75,7 @@ class Site:
 
     def row(self, judgement_id: int) -> JudgementRow:
         with self.worker.database.reading() as session:
-            return queries.get(session, judgement_id)
+            return JUDGEMENTS.get(session, judgement_id)
 
     def run(self, **changes: Any) -> JudgementRow:
         """A judgement that has ended."""

@@ -20,9 +20,8 @@ from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import NotReached, Outbound
 from app.services.ownership.vault import Vault
 from worker.answers import PAUSES, Answer, Answers, Prompt
-from worker.children.work import WorkCancelled
+from worker.children.work import WorkCancelled, WorkQueue
 from worker.claimed import noting_the_end
-from worker.features.judging.queue import JudgeQueue
 from worker.predicted import Item, prompt_text, reference_of, rows
 from worker.training.workdir import workdir
 
@@ -42,6 +41,12 @@ MOST_BYTES = 64 << 20
 
 Reply = tuple[int | None, str]
 """A score, or None and what was said."""
+
+
+class JudgeQueue(WorkQueue):
+    """Asks judges, one judgement at a time. It starts no process."""
+
+    name = "judge"
 
 
 def judge(context: "Context", judgement_id: int, pauses: tuple[float, ...] = PAUSES) -> None:

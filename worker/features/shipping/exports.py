@@ -17,7 +17,8 @@ from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.features.shipping.services import exports as model_exports
-from app.features.shipping.services.exports import EXPORTS, Claim
+from app.features.shipping.services.exports import Claim
+from app.features.shipping.services.work import EXPORTS
 from worker.claimed import Report, noting_the_end, reporter, while_reporting
 from worker.features.shipping.host import ExportQueue
 from worker.machine import disk

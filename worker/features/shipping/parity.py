@@ -9,25 +9,31 @@ import worker.answers
 from app.domain.data.turns import last_reply
 from app.domain.errors import Unavailable
 from app.domain.messages import _
-from app.features.shipping.rules.parity import Parity, ServedItem, parity
+from app.features.shipping.rules.parity import Model, Parity, ServedItem, parity
 from app.features.shipping.services import parity_checks
-from app.features.shipping.services.parity_checks import CHECKS, ParityClaim
+from app.features.shipping.services.parity_checks import ParityClaim
+from app.features.shipping.services.work import CHECKS
 from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
 from worker.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
-from worker.children.work import WorkCancelled
+from worker.children.work import WorkCancelled, WorkQueue
 from worker.claimed import noting_the_end, reporter
-from worker.features.shipping.likeness import nearer, writes_on
-from worker.features.shipping.parity_host import ParityQueue
 from worker.predicted import Item, has_parts, prompt_text, reference_of, rows
-from worker.text_metrics import exact_match, rouge_l
+from worker.text_metrics import exact_match, likeness, rouge_l
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
     from worker.context import Context
 
 METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
+
+
+class ParityQueue(WorkQueue):
+    """Does one check at a time: it waits for a server for up to an hour, and neither an export nor an upload should
+    wait for it. It starts no process."""
+
+    name = "parity"
 
 
 def check(context: "Context", check_id: int, pauses: tuple[float, ...] = PAUSES) -> None:
@@ -153,3 +159,29 @@ def _served(item: Item, answer: str, claim: ParityClaim, server: OpenAIServer) -
         nearer=nearer(answer.strip(), run.strip(), base.strip()),
         writes_on=writes_on(answer.strip(), run.strip()),
     )
+
+
+def nearer(answer: str, run: str, base: str) -> Model:
+    """To which of two models' texts an answer is nearer, all without white space at their ends: the equal one; the one
+    with which the answer begins; else the one that is more like it, first within the length of the shortest of the
+    three, then in whole. An answer that writes on after a text is thus not taken for the other model's, which is often
+    longer."""
+    if run == base:
+        return Model.UNCLEAR
+    if answer in (run, base):
+        return Model.RUN if answer == run else Model.BASE
+    begins_run = writes_on(answer, run) and not base.startswith(run)
+    begins_base = writes_on(answer, base) and not run.startswith(base)
+    if begins_run or begins_base:
+        return Model.RUN if begins_run else Model.BASE
+    shortest = min(len(answer), len(run), len(base))
+    for end in (shortest, None):
+        to_run, to_base = likeness(answer[:end], run[:end]), likeness(answer[:end], base[:end])
+        if to_run != to_base:
+            return Model.RUN if to_run > to_base else Model.BASE
+    return Model.UNCLEAR
+
+
+def writes_on(answer: str, text: str) -> bool:
+    """The answer begins with a text and has more."""
+    return 0 < len(text) < len(answer) and answer.startswith(text)

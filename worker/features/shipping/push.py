@@ -10,7 +10,8 @@ from app.domain.messages import _
 from app.features.shipping.rules.push import CARD_FILE, namespace_refusal
 from app.features.shipping.rules.receipts import RECEIPT_FILE
 from app.features.shipping.services import pushes as hub_pushes
-from app.features.shipping.services.pushes import PUSHES, PushClaim
+from app.features.shipping.services.pushes import PushClaim
+from app.features.shipping.services.work import PUSHES
 from app.services.ownership.vault import Vault
 from worker.children.work import WorkCancelled
 from worker.claimed import Report, noting_the_end, reporter, while_reporting

@@ -1,6 +1,5 @@
 """Judgements of a study's answers by a judge model, over REST."""
 
-from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
@@ -8,26 +7,23 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.statistics.judged import Unscored
 from app.features.judging.queries import judgements
-from app.features.judging.rules import JudgementStatus, NewJudgement
+from app.features.judging.rules import NewJudgement
 from app.features.judging.services import judgements as service
+from app.features.judging.services.judgements import JUDGEMENTS
 from app.features.judging.tables import JudgementRow
-from app.store.studies import queries as studies
-from app.store.workers.tables import LIVE
-from app.web.api.answer import Answer
 from app.web.api.examples import JUDGEMENT
 from app.web.api.studies.judged import JudgedArmOut, JudgementsOut
-from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.api.work import WorkOut, add_work
+from app.web.http.dependencies import Bell, Config, Db, RowId
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
-from app.web.http.waiting import Wait, ended
 
 router = APIRouter(tags=["studies"])
 
 
-class JudgementOut(Answer):
+class JudgementOut(WorkOut):
     """A judge model that scores the answers of a study's runs."""
 
-    id: int
     study_id: int
     url: str
     """Base URL of the judge's server."""
@@ -35,11 +31,6 @@ class JudgementOut(Answer):
     rubric: str
     sample: int
     """The most test items."""
-    status: JudgementStatus
-    progress: float
-    """Share of the answers that have a reply, from 0 to 1."""
-    message: str
-    """Why it failed."""
     items: int | None
     """Test items that were judged; null, as what follows, before it has succeeded."""
     answers: int | None
@@ -52,9 +43,6 @@ class JudgementOut(Answer):
     """The first of them."""
     arms: list[JudgedArmOut]
     """By the ratings of people so far."""
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
 
     @classmethod
     def of(cls, session: Session, row: JudgementRow) -> Self:
@@ -100,31 +88,11 @@ def submit(
         return once.keep(session, JudgementOut.of(session, row))
 
 
-@router.get("/studies/{study_id}/judgements", operation_id="listJudgements", responses=problems(404))
-def listing(session: Reading, study_id: RowId) -> list[JudgementOut]:
-    """The judgements of a study, the oldest first."""
-    studies.get(session, study_id)
-    return [JudgementOut.of(session, row) for row in judgements.of_study(session, study_id)]
-
-
-@router.get("/judgements/{judgement_id}", operation_id="getJudgement", responses=problems(404))
-async def get(db: Db, judgement_id: RowId, wait: Wait = 0.0) -> JudgementOut:
-    """A judgement; with `wait`, once it has ended or the seconds are over."""
-    return await ended(
-        db,
-        lambda session: JudgementOut.of(session, judgements.get(session, judgement_id)),
-        lambda row: row.status in LIVE,
-        wait,
-    )
-
-
-@router.post(
-    "/judgements/{judgement_id}/cancel",
-    status_code=202,
-    operation_id="cancelJudgement",
-    responses=problems(403, 404, 409),
+add_work(
+    router,
+    JUDGEMENTS,
+    JudgementOut,
+    JudgementOut.of,
+    names=("Judgements", "Judgement"),
+    paths=("/studies/{study_id}/judgements", "/judgements/{judgement_id}"),
 )
-def cancel(db: Db, judgement_id: RowId) -> JudgementOut:
-    """Cancel a judgement; 409 if it has ended. Scores that have arrived are kept for the next one."""
-    with db.transaction() as session:
-        return JudgementOut.of(session, service.cancel(session, judgement_id))

@@ -12,6 +12,7 @@ from app.features.judging.pages.judged import JudgedArms
 from app.features.judging.queries import judgements
 from app.features.judging.rules import RUBRIC, NewJudgement
 from app.features.judging.services import judgements as service
+from app.features.judging.services.judgements import JUDGEMENTS
 from app.services.outbound.outbound import Outbound
 from app.settings import Settings
 from app.store.studies import queries as studies
@@ -89,7 +90,7 @@ def submit(
 def cancel(db: Db, study_id: RowId, judgement_id: RowId) -> RedirectResponse:
     """Cancel a judgement."""
     with db.transaction() as session:
-        service.cancel(session, judgements.get(session, judgement_id, study_id).id)
+        JUDGEMENTS.cancel(session, JUDGEMENTS.get(session, judgement_id, study_id).id)
     return RedirectResponse(f"/studies/{study_id}/judge#results", status_code=303)
 
 

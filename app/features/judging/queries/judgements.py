@@ -1,33 +1,12 @@
 """Judgements of studies, and the scores of their judges."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
-from app.domain.messages import _
 from app.features.judging.tables import JudgementRow, JudgeScoreRow
-from app.store.database.rows import get_row
-from app.store.studies import queries as studies
 from app.store.workers.tables import LIVE
-
-
-def get(session: Session, judgement_id: int, study_id: int | None = None) -> JudgementRow:
-    """A judgement; with `study_id`, of this study. Raises NotFound."""
-    missing = _("There is no judgement %(id)s.", id=judgement_id)
-    row = get_row(session, JudgementRow, judgement_id, missing)
-    if study_id not in (None, row.study_id):
-        raise NotFound(missing)
-    studies.get(session, row.study_id)  # notes an admin's access to it
-    return row
-
-
-def of_study(session: Session, study_id: int) -> list[JudgementRow]:
-    """The judgements of a study, the oldest first."""
-    query = select(JudgementRow).where(JudgementRow.study_id == study_id).order_by(JudgementRow.id)
-    return list(session.scalars(query))
 
 
 def newest(session: Session, study_id: int, limit: int) -> list[JudgementRow]:
@@ -75,9 +54,3 @@ def known(session: Session, study_id: int, judgement_id: int) -> dict[str, tuple
     columns = JudgeScoreRow.key, JudgeScoreRow.score, JudgeScoreRow.said, JudgeScoreRow.judgement_id
     query = select(*columns).where(JudgeScoreRow.study_id == study_id, usable).order_by(JudgeScoreRow.id)
     return {key: (score, said, judgement) for key, score, said, judgement in session.execute(query)}
-
-
-def with_key(session: Session) -> Sequence[JudgementRow]:
-    """The judgements with an API key, locked: those that have not ended."""
-    query = select(JudgementRow).where(JudgementRow.api_key != "").order_by(JudgementRow.id).with_for_update()
-    return session.scalars(query.execution_options(populate_existing=True)).all()

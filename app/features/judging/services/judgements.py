@@ -24,7 +24,7 @@ from app.services.users import audit
 from app.services.workers.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.data import queries as datasets
-from app.store.database.ownership import owner_of, require_change
+from app.store.database.ownership import require_change
 from app.store.runs import artifacts
 from app.store.runs import queries as runs
 from app.store.studies import queries as studies
@@ -34,8 +34,15 @@ from app.store.workers import clock
 JUDGEMENTS = WorkKind(
     JudgementRow,
     JUDGE,
-    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=attempts),
-    at_end={"api_key": ""},
+    missing=lambda row_id: _("There is no judgement %(id)s.", id=row_id),
+    over=lambda row_id, status: _("Judgement %(id)s has already ended (%(status)s).", id=row_id, status=status),
+    lost=lambda attempts: _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=attempts),
+    parent="study_id",
+    get_parent=studies.get,
+    change_parent=lambda session, study_id: require_change(session, studies.get(session, study_id)),
+    cancelled=Action.CANCEL_JUDGEMENT,
+    audited="study_id",
+    has_key=True,
 )
 
 
@@ -131,21 +138,6 @@ def replied(session: Session, claim: JudgementClaim, key: str, score: int | None
 def succeeded(session: Session, claim: JudgementClaim, result: Judged) -> bool:
     """Write the result. False as `progress`."""
     return JUDGEMENTS.complete(session, claim, result_json=result.model_dump(mode="json"))
-
-
-def cancel(session: Session, judgement_id: int) -> JudgementRow:
-    """Cancel a judgement of the session's viewer, or of a study that the viewer may change; its worker stops within
-    seconds. Raises NotFound, Forbidden, and Conflict if it has ended."""
-    row = judgements.get(session, judgement_id)
-    if row.owner_id != owner_of(session):
-        require_change(session, studies.get(session, row.study_id))
-    JUDGEMENTS.cancel(
-        session,
-        row,
-        lambda status: _("Judgement %(id)s has already ended (%(status)s).", id=judgement_id, status=status),
-    )
-    audit.record(session, Action.CANCEL_JUDGEMENT, judgement_id, study=row.study_id)
-    return row
 
 
 def arms_of(session: Session, row: JudgementRow) -> list[JudgedArm]:

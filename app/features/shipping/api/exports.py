@@ -1,7 +1,6 @@
 """Exports of runs' models over REST: formats, submit, progress, cancel, delete, and the files as one archive."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Annotated, Literal, Self
 
 import structlog
@@ -14,13 +13,13 @@ from app.domain.accounts.audit import Action
 from app.domain.comparison.fairness.export_gate import ExportGate
 from app.domain.errors import Conflict, Unavailable
 from app.domain.messages import _
-from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
-from app.features.shipping.queries import exports as model_exports
+from app.domain.models.exports import ExportedFile, ExportFormat
 from app.features.shipping.rules.receipts import RECEIPT_FILE, Envelope
 from app.features.shipping.services import exports as service
 from app.features.shipping.services import receipts
 from app.features.shipping.services.offers import Offer, offers
 from app.features.shipping.services.signing import key_id, public_pem, sign, signing_key
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
 from app.services.users import audit
 from app.settings import Settings
@@ -28,13 +27,11 @@ from app.store.database.session import Database
 from app.store.files.archive import archive, archive_bytes
 from app.store.files.files import Files
 from app.store.runs import queries as runs
-from app.store.workers.tables import LIVE
-from app.web.api.answer import Answer
 from app.web.api.examples import EXPORT
+from app.web.api.work import WorkOut, add_work
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
-from app.web.http.waiting import Wait, ended
 
 router = APIRouter(tags=["exports"])
 public_router = APIRouter(tags=["exports"])
@@ -75,27 +72,18 @@ class ExportFormatOut(BaseModel):
         )
 
 
-class ExportOut(Answer):
+class ExportOut(WorkOut):
     """An export of a run's model."""
 
-    id: int
     run_id: int
     format: ExportFormat
-    status: ExportStatus
-    progress: float
-    """Share of the work that is done, from 0 to 1."""
     predicted_bytes: int
     """Of the weights, computed before the export."""
     bytes: int
     """Of all files; 0 before it has succeeded."""
-    message: str
-    """Why it failed."""
     files: list[ExportedFile]
     gate: ExportGate | None
     """Whether it scores as the run did; null before it has succeeded."""
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
 
 
 class ReceiptKey(BaseModel):
@@ -114,13 +102,6 @@ def formats(session: Reading, run_id: int) -> list[ExportFormatOut]:
     return [ExportFormatOut.of(offer) for offer in offers(session, runs.get(session, run_id))]
 
 
-@router.get("/runs/{run_id}/exports", operation_id="listExports", responses=problems(404))
-def listing(session: Reading, run_id: int) -> list[ExportOut]:
-    """A run's exports, the oldest first."""
-    runs.get(session, run_id)
-    return [ExportOut.from_object(row) for row in model_exports.of_run(session, run_id)]
-
-
 @router.post("/runs/{run_id}/exports", status_code=202, operation_id="exportRun", responses=problems(404, 409, 422))
 def submit(
     db: Db,
@@ -137,22 +118,14 @@ def submit(
         return once.keep(session, ExportOut.from_object(row))
 
 
-@router.get("/exports/{export_id}", operation_id="getExport", responses=problems(404))
-async def get(db: Db, export_id: int, wait: Wait = 0.0) -> ExportOut:
-    """An export; with `wait`, once it has ended or the seconds are over."""
-    return await ended(
-        db,
-        lambda session: ExportOut.from_object(model_exports.get(session, export_id)),
-        lambda export: export.status in LIVE,
-        wait,
-    )
-
-
-@router.post("/exports/{export_id}/cancel", status_code=202, operation_id="cancelExport", responses=problems(404, 409))
-def cancel(db: Db, export_id: int) -> ExportOut:
-    """Cancel an export; 409 if it has ended."""
-    with db.transaction() as session:
-        return ExportOut.from_object(service.cancel(session, export_id))
+add_work(
+    router,
+    EXPORTS,
+    ExportOut,
+    lambda _session, row: ExportOut.from_object(row),
+    names=("Exports", "Export"),
+    paths=("/runs/{run_id}/exports", "/exports/{export_id}"),
+)
 
 
 @router.delete("/exports/{export_id}", status_code=204, operation_id="deleteExport", responses=problems(404))
@@ -185,7 +158,7 @@ def receipt(session: Reading, settings: Config, export_id: int) -> Envelope:
 def download(session: Reading, db: Db, files: Store, settings: Config, export_id: int) -> StreamingResponse:
     """All files of an export with their checksums and its receipt, as a tar archive; 409 before it has succeeded. Where
     no receipt can be signed, the archive has none."""
-    row = model_exports.get(session, export_id)
+    row = EXPORTS.get(session, export_id)
     if row.status != "succeeded":
         raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=row.status))
     return _archived(session, db, files, settings, [row], f"run-{row.run_id}-{row.format}")
@@ -200,7 +173,7 @@ def download(session: Reading, db: Db, files: Store, settings: Config, export_id
 def download_all(session: Reading, db: Db, files: Store, settings: Config, run_id: RowId) -> StreamingResponse:
     """All exports of a run that have succeeded, as one tar archive with a folder for each; 409 without any."""
     runs.get(session, run_id)
-    rows = [row for row in model_exports.of_run(session, run_id) if row.status == "succeeded"]
+    rows = [row for row in EXPORTS.of(session, run_id) if row.status == "succeeded"]
     if not rows:
         raise Conflict(_("Run %(run)s has no export that has succeeded.", run=run_id))
     return _archived(session, db, files, settings, rows, f"run-{run_id}-exports")

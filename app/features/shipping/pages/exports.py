@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.fairness.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.services import exports as service
 from app.features.shipping.services import model_cards
 from app.features.shipping.services.offers import Offer, offers
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow, ModelVersionRow
 from app.features.shipping.words.exports import format_title, gate_difference
 from app.features.shipping.words.model_card import described
@@ -50,7 +50,7 @@ class RunExports:
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> "RunExports":
-        run, rows = runs.get(session, run_id), model_exports.of_run(session, run_id)
+        run, rows = runs.get(session, run_id), EXPORTS.of(session, run_id)
         return cls(
             run_id,
             rows=rows,
@@ -135,7 +135,7 @@ def submit(
 def cancel(db: Db, run_id: RowId, export_id: RowId) -> RedirectResponse:
     """Cancel an export."""
     with db.transaction() as session:
-        service.cancel(session, model_exports.get(session, export_id, run_id).id)
+        EXPORTS.cancel(session, EXPORTS.get(session, export_id, run_id).id)
     return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)
 
 
@@ -143,5 +143,5 @@ def cancel(db: Db, run_id: RowId, export_id: RowId) -> RedirectResponse:
 def delete(db: Db, files: Store, run_id: RowId, export_id: RowId) -> RedirectResponse:
     """Delete an export with its files."""
     with db.transaction() as session:
-        service.delete(session, files, model_exports.get(session, export_id, run_id).id)
+        service.delete(session, files, EXPORTS.get(session, export_id, run_id).id)
     return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)

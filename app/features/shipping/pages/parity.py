@@ -8,11 +8,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, FieldError, Invalid, Unavailable
-from app.features.shipping.queries import parity_checks
 from app.features.shipping.rules.parity import Parity
 from app.features.shipping.rules.parity_check import NewParityCheck
 from app.features.shipping.services import parity_checks as service
 from app.features.shipping.services.exports import margin
+from app.features.shipping.services.work import CHECKS
 from app.features.shipping.tables import ParityCheckRow
 from app.features.shipping.words.exports import gate_difference
 from app.services.outbound.outbound import Outbound
@@ -49,7 +49,7 @@ class RunParity:
         """From the store; None for a run with which no server can be compared."""
         if service.refusal(session, run):
             return None
-        rows = parity_checks.of_run(session, run.id)[::-1]
+        rows = CHECKS.of(session, run.id)[::-1]
         return cls(run.id, rows, run.spec.method.facts.family, margin(session, run))
 
     def scale(self, result: Parity) -> MarginScale:
@@ -124,7 +124,7 @@ def submit(
 def cancel(db: Db, run_id: RowId, check_id: RowId) -> RedirectResponse:
     """Cancel a check."""
     with db.transaction() as session:
-        service.cancel(session, parity_checks.get(session, check_id, run_id).id)
+        CHECKS.cancel(session, CHECKS.get(session, check_id, run_id).id)
     return RedirectResponse(f"/runs/{run_id}/parity#checks", status_code=303)
 
 

@@ -9,11 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.fairness.export_gate import ExportGate
 from app.domain.errors import Conflict, FieldError, Invalid
-from app.features.shipping.queries import exports as model_exports
-from app.features.shipping.queries import pushes as hub_pushes
 from app.features.shipping.rules.push import HubPush
 from app.features.shipping.services import model_cards
 from app.features.shipping.services import pushes as service
+from app.features.shipping.services.work import EXPORTS, PUSHES
 from app.features.shipping.tables import HubPushRow, ModelExportRow
 from app.features.shipping.words.model_card import model_card
 from app.web.forms.errors import HasErrors, validated
@@ -91,14 +90,14 @@ def push(
 def cancel(db: Db, run_id: RowId, export_id: RowId, push_id: RowId) -> RedirectResponse:
     """Cancel a push."""
     with db.transaction() as session:
-        model_exports.get(session, export_id, run_id)
-        service.cancel(session, hub_pushes.get(session, push_id, export_id).id)
+        EXPORTS.get(session, export_id, run_id)
+        PUSHES.cancel(session, PUSHES.get(session, push_id, export_id).id)
     return RedirectResponse(f"/runs/{run_id}/exports/{export_id}/hub#pushes", status_code=303)
 
 
 def _page(session: Session, run_id: int, export_id: int) -> HubPage:
-    export = model_exports.get(session, export_id, run_id)
+    export = EXPORTS.get(session, export_id, run_id)
     facts = model_cards.of_export(session, export_id)
-    pushes = hub_pushes.of_export(session, export_id)[::-1]
+    pushes = PUSHES.of(session, export_id)[::-1]
     name = pushes[0].repository if pushes else SUGGESTED.format(run_id=run_id, format=export.format)
     return HubPage(export, facts.gate, model_card(facts, name), pushes, name)

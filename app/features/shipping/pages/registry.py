@@ -17,10 +17,10 @@ from app.features.shipping.pages.registry_context import (
     RegistryEntry,
     RegistryPage,
 )
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.rules.registry import Promotion, Registration, RegistryName
 from app.features.shipping.services import registry as service
+from app.features.shipping.services.work import EXPORTS
 from app.settings import Settings
 from app.store.runs import queries as runs
 from app.web.forms.errors import validated
@@ -124,7 +124,7 @@ def _model_page(session: Session, settings: Settings, name: str) -> RegisteredMo
 
 
 def _registration_page(session: Session, run_id: int, export_id: int) -> RegistrationPage:
-    export = model_exports.get(session, export_id, run_id)
+    export = EXPORTS.get(session, export_id, run_id)
     if export.gate is None:
         values = {"id": export_id, "status": export.status}
         raise Conflict(_("Export %(id)s is %(status)s. Register one that has succeeded.", **values))

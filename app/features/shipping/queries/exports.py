@@ -1,36 +1,17 @@
-"""Exports of runs' models."""
+"""Exports of runs' models, and pushes of them to the hub."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.domain.errors import NotFound
-from app.domain.messages import _
-from app.features.shipping.tables import ModelExportRow
-from app.store.database.ownership import EVERY_OWNER, note_access_of_run
-from app.store.database.rows import get_row
+from app.features.shipping.tables import HubPushRow, ModelExportRow
+from app.store.database.ownership import EVERY_OWNER
 from app.store.tables import RunRow
 from app.store.workers.tables import LIVE
 
 MOST_MEASURED = 50
 """Earlier exports from which the time of the next one is predicted."""
-
-
-def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:
-    """An export; with `run_id`, of this run; with `lock`, read anew and locked. Raises NotFound."""
-    missing = _("There is no export %(export_id)s.", export_id=export_id)
-    row = get_row(session, ModelExportRow, export_id, missing, lock=lock)
-    if run_id not in (None, row.run_id):
-        raise NotFound(_("Run %(run)s has no export %(export_id)s.", run=run_id, export_id=export_id))
-    note_access_of_run(session, row.run_id)
-    return row
-
-
-def of_run(session: Session, run_id: int) -> list[ModelExportRow]:
-    """A run's exports, the oldest first."""
-    query = select(ModelExportRow).where(ModelExportRow.run_id == run_id).order_by(ModelExportRow.id)
-    return list(session.scalars(query))
 
 
 def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
@@ -48,6 +29,17 @@ def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
         if row.started_at is not None and row.ended_at is not None:
             seconds.setdefault(row.format, []).append((row.ended_at - row.started_at).total_seconds())
     return seconds
+
+
+def files_in(session: Session, repository: str) -> frozenset[str] | None:
+    """Names of the files of all exports that were pushed to a repository; None if none was."""
+    query = (
+        select(ModelExportRow)
+        .join(HubPushRow, HubPushRow.export_id == ModelExportRow.id)
+        .where(HubPushRow.repository == repository, HubPushRow.status == "succeeded")
+    )
+    rows = session.scalars(query).all()
+    return frozenset(file.name for row in rows for file in row.files) if rows else None
 
 
 def everyone(session: Session) -> list[ModelExportRow]:

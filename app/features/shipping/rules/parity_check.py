@@ -1,13 +1,12 @@
 """Parity checks: what a request names."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from app.domain.names import Line
 from app.domain.server_address import MAX_MODEL_LENGTH, ServerAddress
 
-ParityStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MOST_ITEMS = 10_000
 """Test items of one check; of a longer test split a sample of as many is sent."""
 

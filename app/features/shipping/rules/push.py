@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
@@ -12,7 +12,6 @@ from app.domain.messages import _
 from app.domain.validation import invalid_field
 from app.features.shipping.rules.registry import Reason
 
-PushStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MAX_REPOSITORY_LENGTH = 200
 CARD_FILE = "README.md"
 """Where the hub expects a model card."""

@@ -3,6 +3,8 @@
 An attempt writes its files under a name of its own, and the row lists them only once all of them are complete.
 """
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,16 +27,16 @@ from app.domain.runs.status import RunStatus
 from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.services.offers import offers
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
-from app.queue import EXPORT, Doorbell
+from app.queue import Doorbell
 from app.services.models.trained import job_of, saved_weights
 from app.services.users import audit, limits
-from app.services.workers.work import Claimed, WorkKind
+from app.services.workers.work import Claimed
 from app.store.data import queries as datasets
-from app.store.database.deletion import delete_row
-from app.store.database.ownership import owner_of, require_change
+from app.store.database.deletion import delete_row, run_ids
 from app.store.database.session import after_commit
-from app.store.files.files import Files
+from app.store.files.files import RUNS, Files, run_folder
 from app.store.models import queries as base_models
 from app.store.runs import artifacts, evaluations
 from app.store.runs import queries as runs
@@ -43,13 +45,8 @@ from app.store.tables import ArtifactRow, RunRow
 
 DEFAULT_MARGIN_POINTS = 1.0
 """Of a run that belongs to no study."""
-EXPORTS = WorkKind(
-    ModelExportRow,
-    EXPORT,
-    lambda attempts: _(
-        "Its worker was lost in %(attempts)s attempts; it may be short of memory. Export it again.", attempts=attempts
-    ),
-)
+EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
+"""A file of an export (`ModelExportRow.prefix`)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
         raise Invalid.of([offer.refused])
     assert offer.weights_bytes is not None  # noqa: S101 it is not refused
     refuse_full_disk(files, offer.weights_bytes)
-    for row in model_exports.of_run(session, run_id):
+    for row in EXPORTS.of(session, run_id):
         if row.form == form and row.status in ("failed", "cancelled"):
             _delete(session, files, row)
         elif row.form == form:
@@ -164,38 +161,36 @@ def margin(session: Session, run: RunRow) -> float:
     return points / 100
 
 
-def cancel(session: Session, export_id: int) -> ModelExportRow:
-    """Cancel an export; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
-    row = own(session, export_id)
-    EXPORTS.cancel(
-        session, row, lambda status: _("Export %(id)s has already ended (%(status)s).", id=export_id, status=status)
-    )
-    audit.record(session, Action.CANCEL_EXPORT, export_id, run=row.run_id)
-    return row
-
-
 def delete(session: Session, files: Files, export_id: int) -> None:
     """Delete an export and its files; a worker that has it stops. Raises NotFound, and Conflict while it is a candidate
     or the champion of a name."""
-    row = own(session, export_id)
+    row = EXPORTS.own(session, export_id)
     runs.lock(session, [row.run_id])  # as whatever registers it does
     if refused := registry.why_in_use(session, ModelExportRow.id == export_id):
         raise Conflict(refused)
     _delete(session, files, row)
 
 
+def strays(session: Session, names: Sequence[str]) -> dict[str, list[str]]:
+    """Of the files below the runs' folders, those of deleted exports and of attempts to export that are over without a
+    result, by the folder that can be removed."""
+    known = {row.folder: row for row in model_exports.everyone(session)}
+    present = {run_folder(run_id) for run_id in run_ids(session)}
+    found = defaultdict[str, list[str]](list)
+    for name in names:
+        if (match := EXPORTED.fullmatch(name)) and match["run"] in present:
+            row = known.get(match["export"])
+            if row is None:
+                found[match["export"]].append(name)
+            elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
+                found[match["attempt"]].append(name)
+    return found
+
+
 def _delete(session: Session, files: Files, row: ModelExportRow) -> None:
     after_commit(session, partial(files.discard, row.folder))
     delete_row(session, row)
     audit.record(session, Action.DELETE_EXPORT, row.id, run=row.run_id, format=row.format)
-
-
-def own(session: Session, export_id: int) -> ModelExportRow:
-    """An export of the session's viewer, or of a run that the viewer may change. Raises NotFound and Forbidden."""
-    row = model_exports.get(session, export_id)
-    if row.owner_id != owner_of(session):
-        require_change(session, runs.get(session, row.run_id))
-    return row
 
 
 def _without_weights(run: RunRow) -> Message:

@@ -10,8 +10,8 @@ from app.domain.comparison.statistics.intervals import ScoreInterval, score_inte
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.result import RunResult
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.services.exports import margin
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
@@ -38,7 +38,7 @@ class CardFacts:
 
 def of_export(session: Session, export_id: int) -> CardFacts:
     """From the store. Raises NotFound, and Conflict before the export has succeeded."""
-    row = model_exports.get(session, export_id)
+    row = EXPORTS.get(session, export_id)
     run = runs.get(session, row.run_id)
     scored = {first.id: first for first in [*runs.scored_seeds(session, run), run]}
     found = evaluations.test_scores(session, list(scored))

@@ -9,31 +9,23 @@ from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import TASKS, MetricName, generates
-from app.features.shipping.queries import parity_checks
 from app.features.shipping.rules.parity import Parity
 from app.features.shipping.rules.parity_check import MOST_ITEMS, NewParityCheck
 from app.features.shipping.services.exports import margin
+from app.features.shipping.services.work import CHECKS
 from app.features.shipping.tables import ParityCheckRow
-from app.queue import PARITY, Doorbell
+from app.queue import Doorbell
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.ownership import lost_access
 from app.services.ownership.vault import Vault
 from app.services.users import audit
-from app.services.workers.work import Claimed, WorkKind
+from app.services.workers.work import Claimed
 from app.settings import Settings
 from app.store.data import queries as datasets
-from app.store.database.ownership import owner_of, require_change
 from app.store.models import queries as base_models
 from app.store.runs import artifacts
 from app.store.runs import queries as runs
 from app.store.tables import RunRow
-
-CHECKS = WorkKind(
-    ParityCheckRow,
-    PARITY,
-    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=attempts),
-    at_end={"api_key": ""},
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def submit(session: Session, bell: Doorbell, settings: Settings, run_id: int, ne
         raise refused
     Outbound(settings).require_listed(new.url)
     model = new.model or f"run-{run_id}"
-    for earlier in parity_checks.of_run(session, run_id):
+    for earlier in CHECKS.of(session, run_id):
         if earlier.live and (earlier.url, earlier.model) == (new.url, model):
             raise Conflict(_("Parity check %(id)s of this server has not ended: cancel it first.", id=earlier.id))
     key = new.api_key.get_secret_value()
@@ -130,23 +122,6 @@ def begin(session: Session, check_id: int) -> ParityClaim | None:
 def succeeded(session: Session, claim: ParityClaim, result: Parity) -> bool:
     """Write the result. False as `progress`."""
     return CHECKS.complete(session, claim, result_json=result.model_dump(mode="json"))
-
-
-def cancel(session: Session, check_id: int) -> ParityCheckRow:
-    """Cancel a check of the session's viewer, or of a run that the viewer may change; its worker stops within seconds.
-
-    Raises NotFound, Forbidden, and Conflict if it has ended.
-    """
-    row = parity_checks.get(session, check_id)
-    if row.owner_id != owner_of(session):
-        require_change(session, runs.get(session, row.run_id))
-    CHECKS.cancel(
-        session,
-        row,
-        lambda status: _("Parity check %(id)s has already ended (%(status)s).", id=check_id, status=status),
-    )
-    audit.record(session, Action.CANCEL_PARITY_CHECK, check_id, run=row.run_id)
-    return row
 
 
 def _prompt_tokens(session: Session, run: RunRow) -> int:

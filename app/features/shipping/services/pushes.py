@@ -15,28 +15,20 @@ from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
 from app.domain.models.hub_access import HubAccess
 from app.features.shipping.queries import exports as model_exports
-from app.features.shipping.queries import pushes as hub_pushes
 from app.features.shipping.rules.push import HubPush, missing_reason, namespace_refusal
 from app.features.shipping.services import receipts
-from app.features.shipping.services.exports import own
 from app.features.shipping.services.signing import sign, signing_key
+from app.features.shipping.services.work import EXPORTS, PUSHES
 from app.features.shipping.tables import HubPushRow
-from app.queue import PUSH, Doorbell
+from app.queue import Doorbell
 from app.services.ownership.ownership import lost_access
 from app.services.ownership.vault import Vault
 from app.services.users import audit
 from app.services.users import hub_tokens as token_service
-from app.services.workers.work import Claimed, WorkKind
+from app.services.workers.work import Claimed
 from app.settings import Settings
-from app.store.database.ownership import owner_of
 from app.store.models import hub_tokens
 from app.store.runs import queries as runs
-
-PUSHES = WorkKind(
-    HubPushRow,
-    PUSH,
-    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Push it again.", attempts=attempts),
-)
 
 
 @dataclass(frozen=True)
@@ -76,8 +68,8 @@ def submit(
     not passed its gate, without a reason, for a repository below no namespace of the settings, and for a public one
     without the scope admin; Unavailable without a key that signs the receipt.
     """
-    runs.lock(session, [model_exports.get(session, export_id).run_id])
-    export = model_exports.get(session, export_id)
+    runs.lock(session, [EXPORTS.get(session, export_id).run_id])
+    export = EXPORTS.get(session, export_id)
     if export.gate is None:
         raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=export.status))
     refused = [
@@ -87,7 +79,7 @@ def submit(
     ]
     if found := [error for error in refused if error]:
         raise Invalid.of(found)
-    for earlier in hub_pushes.of_export(session, export_id):
+    for earlier in PUSHES.of(session, export_id):
         if earlier.repository == new.repository and earlier.live:
             raise Conflict(_("Export %(id)s is being pushed to %(name)s already.", id=export_id, name=new.repository))
     row = HubPushRow(
@@ -111,7 +103,7 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
     """Claim a push. None if it has ended, or a live worker has it."""
     if (row := PUSHES.claim(session, push_id)) is None:
         return None
-    export = model_exports.get(session, row.export_id)
+    export = EXPORTS.get(session, row.export_id)
     return PushClaim(
         id=row.id,
         epoch=row.epoch,
@@ -123,7 +115,7 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
         title=f"Add run {export.run_id} as {export.format}",
         files=export.files,
         prefix=export.prefix,
-        replaced=hub_pushes.files_in(session, row.repository),
+        replaced=model_exports.files_in(session, row.repository),
         user_id=row.user_id,
         own_token=row.own_token,
     )
@@ -146,19 +138,6 @@ def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | N
 def succeeded(session: Session, claim: PushClaim, commit: str, url: str) -> bool:
     """Write where the export is now. False as `progress`."""
     return PUSHES.complete(session, claim, commit=commit, url=url)
-
-
-def cancel(session: Session, push_id: int) -> HubPushRow:
-    """Cancel a push before its commit; files that were uploaded are in no repository. Raises NotFound, Forbidden for a
-    push of another user, and Conflict if it has ended."""
-    row = hub_pushes.get(session, push_id)
-    if row.user_id != owner_of(session):
-        own(session, row.export_id)
-    PUSHES.cancel(
-        session, row, lambda status: _("Push %(id)s has already ended (%(status)s).", id=push_id, status=status)
-    )
-    audit.record(session, Action.CANCEL_PUSH, push_id, repository=row.repository)
-    return row
 
 
 def _public(user: Identity) -> FieldError:

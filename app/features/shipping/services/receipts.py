@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.rules.receipts import Receipt, ReceiptData, ReceiptModel, Statement
+from app.features.shipping.services.work import EXPORTS
 from app.services.models.trained import saved_weights
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
@@ -16,7 +16,7 @@ from app.store.runs import queries as runs
 
 def of_export(session: Session, export_id: int) -> Statement:
     """What was measured of an export; the same each time. Raises NotFound, and Conflict before it has succeeded."""
-    row = model_exports.get(session, export_id)
+    row = EXPORTS.get(session, export_id)
     run = runs.get(session, row.run_id)
     result, gate = run.result, row.gate
     scored = evaluations.test_scores(session, [run.id]).get((run.id, "adapted"))

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from app.domain.messages import _
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.rules.registry import Promotion, Registration, Stage, missing_reason
 from app.features.shipping.services import receipts
 from app.features.shipping.services.signing import sign, signing_key
+from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow, ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.services.hooks import tell
 from app.services.ownership import ownership
@@ -106,8 +106,8 @@ def champion(session: Session, name: str) -> ModelVersionRow:
 def _exported(session: Session, export_id: int) -> ModelExportRow:
     """An export that has succeeded; its run is locked, so that neither is deleted meanwhile. Raises Invalid."""
     try:
-        runs.lock(session, [model_exports.get(session, export_id).run_id])
-        row = model_exports.get(session, export_id, lock=True)
+        runs.lock(session, [EXPORTS.get(session, export_id).run_id])
+        row = EXPORTS.get(session, export_id, lock=True)
     except NotFound as error:
         raise Invalid.field("export", error.message, _("Choose an export that has succeeded")) from None
     if row.gate is None:

@@ -1,23 +1,23 @@
 """Webhooks, for admins: add, whose secret is shown once, test, enable, remove, and the last messages."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, Invalid, Unavailable
+from app.domain.errors import Conflict, FieldError, Invalid, Unavailable
 from app.features.webhooks import queries as webhooks
 from app.features.webhooks import service
-from app.features.webhooks.pages.context import WebhooksPage
-from app.features.webhooks.rules import NewWebhook
+from app.features.webhooks.rules import NewWebhook, WebhookEvent
+from app.features.webhooks.tables import WebhookDeliveryRow, WebhookRow
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
 from app.settings import Settings
 from app.store.database.session import Database
-from app.web.forms.errors import validated
+from app.web.forms.errors import HasErrors, validated
 from app.web.http.dependencies import Config, Db, Reading, RowId
 from app.web.http.errors import status_of
 from app.web.templating import Render
@@ -26,6 +26,25 @@ router = APIRouter(prefix="/webhooks", include_in_schema=False)
 
 PAGE = "webhooks/show.html"
 SHOWN = 50
+
+
+@dataclass(frozen=True)
+class WebhooksPage(HasErrors):
+    """Every webhook, the last messages, and the form of a new one."""
+
+    webhooks: Sequence[WebhookRow]
+    deliveries: Sequence[WebhookDeliveryRow]
+    outbound: bool
+    """Some host is listed in VEZNA_OUTBOUND_HOSTS."""
+    kept_days: int
+    """After which messages are deleted, delivered or not."""
+    url: str = ""
+    chosen: tuple[str, ...] = tuple(event.value for event in WebhookEvent)
+    """The events of the form."""
+    secret: str = ""
+    """Of a new webhook, shown once."""
+    errors: tuple[FieldError, ...] = ()
+    events: tuple[WebhookEvent, ...] = tuple(WebhookEvent)
 
 
 @router.get("")

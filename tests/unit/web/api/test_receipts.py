@@ -19,9 +19,9 @@ from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Invalid, Unavailable
 from app.domain.models.exports import ExportedFile, ExportFormat
 from app.features.shipping.cli import receipts as cli
-from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.rules.receipts import Envelope, signed_bytes
 from app.features.shipping.services import signing
+from app.features.shipping.services.work import EXPORTS
 from app.settings import Settings
 from app.store.files.files import Files, sha256
 from app.store.runs import queries as runs
@@ -39,7 +39,7 @@ def export_id(full: TestClient, tmp_path: Path) -> int:
         number = add(
             session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "succeeded", gate(GateOutcome.PASS, -0.002, 0.004)
         )
-        row = model_exports.get(session, number)
+        row = EXPORTS.get(session, number)
         files, stored = Files(Settings(home=tmp_path).files), []
         for name, content in CONTENTS.items():
             (local := tmp_path / name).write_bytes(content)

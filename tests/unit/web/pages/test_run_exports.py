@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.models.exports import ExportFormat
-from app.features.shipping.queries import exports as model_exports
+from app.features.shipping.services.work import EXPORTS
 from tests.support.filled.exports import add, gate
 from tests.unit.web.conftest import database_of
 
@@ -40,7 +40,7 @@ def test_exporting_queues_once_and_leads_back(full: TestClient) -> None:
         answer = full.post(f"/runs/{SUCCEEDED}/exports", data=sent, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{SUCCEEDED}#exports")
     with database_of(full).reading() as session:
-        [row] = model_exports.of_run(session, SUCCEEDED)
+        [row] = EXPORTS.of(session, SUCCEEDED)
     text = section(full)
     assert "queued" in text and 'hx-trigger="every 2s"' in text
     assert 'value="merged-bfloat16"' not in text, "it is not offered again"
@@ -77,4 +77,4 @@ def test_another_runs_export_is_not_found(full: TestClient, action: str) -> None
         export_id = add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "running")
     assert full.post(f"/runs/{QUEUED}/exports/{export_id}/{action}").status_code == 404
     with database_of(full).reading() as session:
-        assert model_exports.get(session, export_id).status == "running"
+        assert EXPORTS.get(session, export_id).status == "running"
