@@ -21,7 +21,7 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.errors import NotFound
 from app.feature import VARIABLE
-from app.features.shipping.tables import HubPushRow
+from app.features.shipping.tables import ParityCheckRow
 from app.main import create_app
 from app.settings import Settings
 from app.store.database.owned import Asked, Owned
@@ -130,10 +130,10 @@ def _queries() -> Iterator[tuple[str, str, Callable[..., Any]]]:
 def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str, Any]:
     names = {"models": MODEL, "collections": COLLECTION}
     return {
-        "precedence": 1, "rooms": {},
+        "precedence": 1, "rooms": {}, "parent": "run_id", "parent_ids": [1],
         "after": None, "after_step": 0, "answer_id": 1, "arm": FULL, "seed": 0, "besides": 1,
         "key_hash": hashlib.sha256(MARK.encode()).hexdigest(), "archived": False, "artifact_id": 1, "at": LATER,
-        "base_model_id": 1, "bf16": False, "candidates": [1], "check_id": private.check,
+        "base_model_id": 1, "bf16": False, "candidates": [1],
         "collection_id": private.collection, "collection_ids": [private.collection],
         "condition": None, "config": "", "content_hash": "", "dataset_id": 1,
         "device_name": "cpu", "due": None, "ended": False, "epoch": 1, "estimate_id": 3, "event_id": 0,
@@ -148,13 +148,13 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "name": names.get(module, DATASET), "order": NEWEST, "owner_id": private.ids[Role.MEMBER],
         "owner_ids": [private.ids[Role.MEMBER]], "subjects": ["role member"], "user_id": private.ids[Role.MEMBER],
         "user_ids": [private.ids[Role.MEMBER]],
-        "questions": ["1.1"], "precision": "fp32", "private_to": 99, "push_id": private.push, "recipe": RECIPE,
+        "questions": ["1.1"], "precision": "fp32", "private_to": 99, "recipe": RECIPE,
         "repository": f"{MARK}/model", "revision": "", "row": run,
         "rows": [], "run": run, "run_id": 1, "run_ids": [1, 2], "rung_before": LATER, "silent_since": LATER,
         "since": AT, "source": "files", "split": "test", "status": "queued",
         "study_id": private.external if module in ("external", "tracker_exports") else 1, "study_ids": {1, 2},
         "tasks": {"sequence-classification"},
-        "table": HubPushRow if module == "work" else UploadRow, "upload_id": private.upload, "which": true(),
+        "table": ParityCheckRow if module == "work" else UploadRow, "upload_id": private.upload, "which": true(),
         "until": LATER, "worker": "w1",
         "without": None, "writes": False,
     }  # fmt: skip
