@@ -113,7 +113,8 @@ def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp
     program = f"""
 from pathlib import Path
 from app.domain.runs.job import TrainJob
-from tests import tiny, tiny_lm
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.engine.loop.attempt import Attempt
 tiny.save_model(Path({str(tmp_path / "warm")!r}))
 job = TrainJob.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_bytes())

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from app.domain.methods import LoraSpec
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from worker.engine.loop.attempt import Attempt
 
 training = tiny.FAST.model_copy(update={"num_train_epochs": 1, "max_steps": 1})
