@@ -7,6 +7,9 @@
 Tokens meet each other in attention alone, so a row has the same loss and gradients as in a padded batch. Positions are
 added before the blocks or passed to each of them, both still padded, and lose their padding with the rest.
 
+On a CPU the row gets a few more tokens, up to a multiple of `CPU_MULTIPLE`: oneDNN prepares a matrix product anew for
+each number of rows that it has not seen, which takes as long as the product of a small model itself.
+
 Attention is transformers' `sdpa` (`AttentionInterface`), replaced for as long as rows lie side by side: on CUDA in half
 precision and without dropout by torch's variable-length attention (`torch.nn.attention.varlen`, FlashAttention's
 kernels), elsewhere by one call for each row. No architecture is named here: each model is probed before training, and
@@ -44,6 +47,8 @@ KERNEL = _kernel()
 _CHANGING = ("position_bias", "softcap", "s_aux", "sliding_window")
 """Options of attention that change its result and that the kernel is not given. Models pass others to every kind of
 attention, which ignores them: `position_ids`, `use_cache`, `encoder_hidden_states`."""
+CPU_MULTIPLE = 32
+"""The tokens of a batch on a CPU are a multiple of this."""
 _Attention = Callable[..., tuple[torch.Tensor, None]]
 
 
@@ -57,7 +62,7 @@ class RowsApart:
         self._as_one = as_one
         self._lengths: Sequence[int] = ()
         self._shape = (0, 0)
-        self._places = self._ends = torch.empty(0)
+        self._places = self._sources = self._ends = torch.empty(0)
 
     @contextmanager
     def of(self, batch: Batch) -> Iterator[None]:
@@ -71,10 +76,13 @@ class RowsApart:
             yield
             return
         device = batch.inputs["input_ids"].device
-        self._lengths, self._shape = batch.lengths, (rows, longest)
         starts = [row * longest + place for row, length in enumerate(batch.lengths) for place in range(length)]
         self._places = torch.tensor(starts, device=device)
-        ends = [sum(batch.lengths[:row]) for row in range(rows + 1)]
+        filling = -len(starts) % CPU_MULTIPLE if device.type == "cpu" else 0
+        self._sources = torch.tensor(starts + [0] * filling, device=device)
+        self._lengths = (*batch.lengths, filling) if filling else batch.lengths
+        self._shape = (rows, longest)
+        ends = [sum(self._lengths[:row]) for row in range(len(self._lengths) + 1)]
         self._ends = torch.tensor(ends, dtype=torch.int32, device=device)
         own: _Attention = ALL_ATTENTION_FUNCTIONS["sdpa"]
         handles = [block.register_forward_pre_hook(self._enter, with_kwargs=True) for block in self._blocks]
@@ -98,13 +106,14 @@ class RowsApart:
             return value
         if value.shape[0] == 1:
             value = value.expand(self._shape[0], *value.shape[1:])
-        return value.flatten(0, 1)[self._places].unsqueeze(0) if value.shape[0] == self._shape[0] else value
+        return value.flatten(0, 1)[self._sources].unsqueeze(0) if value.shape[0] == self._shape[0] else value
 
     def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
         """Activations [1, N, H] to [B, T, H], with zeros for padding."""
         hidden: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
         rows, longest = self._shape
-        wide = hidden.new_zeros(rows * longest, hidden.shape[-1]).index_copy(0, self._places, hidden[0])
+        wide = hidden.new_zeros(rows * longest, hidden.shape[-1])
+        wide = wide.index_copy(0, self._places, hidden[0, : len(self._places)])
         wide = wide.view(rows, longest, -1)
         return wide if isinstance(output, torch.Tensor) else (wide, *output[1:])
 

@@ -256,7 +256,10 @@ def test_encoders_and_encoder_decoders_are_refused() -> None:
         check_task(T5Config(), "preference")
 
 
-def test_padding_free_batches_have_the_same_losses_and_gradients(tmp_path: Path) -> None:
+def test_padding_free_batches_have_the_same_losses_and_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engine.data.batches.padding_free.CPU_MULTIPLE", 1)
     model = tiny_lm.model("llama")
     examples = encoded(list(tiny_preferences.rows(8, 0, 0)), tmp_path, preference_loss="orpo")
     padded = preference.collate(examples, range(8), 0)
