@@ -4,7 +4,7 @@
 
 The packaged MiniLM on the headlines of the sample, three epochs; with `--language`, SmolLM2 on the sample's first
 paragraphs, one epoch. Every run is a trainer as a worker starts it, on the same rows and items. The rule
-(`app.domain.methods.rates`) is published and was not fitted to these runs, so they may be scored on the test split.
+(`app.domain.methods.base`) is published and was not fitted to these runs, so they may be scored on the test split.
 `--rows` keeps the first rows of each split, to try the benchmark itself.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.domain.data.dataset import SPLITS, Row
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from app.domain.methods.rates import default_rate
+from app.domain.methods.base import default_rate
 from app.domain.runs.result import Evaluation
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments

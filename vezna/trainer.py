@@ -16,6 +16,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,33 @@ from vezna.scores.default import default_of
 from vezna.scores.metric_version import version_of
 from vezna.scores.scoring import DefaultScore, NoScores, or_no_scores
 from vezna.tracking import DIRECTORY, track
-from vezna.training_arguments import training_settings
+
+ALWAYS = (
+    "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
+    "lr_scheduler_type", "weight_decay", "warmup_steps", "max_grad_norm", "optim", "seed",
+)  # fmt: skip
+"""Training arguments that are stated even at their defaults."""
+NOT_SETTINGS = (
+    "output", "log", "save", "eval", "push", "hub", "report", "run_name", "project", "trackio", "disable_tqdm",
+    "resume", "do_", "local", "ddp", "debug", "use_cpu", "remove_unused", "label_names", "include", "skip_memory",
+    "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "ignore_data_skip",
+    "restore", "batch_eval", "past_index", "length_column", "overwrite", "per_device_eval", "prediction", "load_best",
+)  # fmt: skip
+"""Beginnings of the names of training arguments that say nothing of how a model is trained."""
+
+
+def training_settings(args: Any) -> dict[str, Any]:
+    """The training arguments that say how a model is trained: the usual ones, and those that are not at their
+    defaults."""
+    stated = {}
+    for field in fields(args):
+        value = getattr(args, field.name, None)
+        kept = all(isinstance(one, bool | int | float | str) for one in (value if isinstance(value, list) else [value]))
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name in ALWAYS or not (field.name.startswith(NOT_SETTINGS) or not kept or value == usual):
+            stated[field.name] = value
+    return stated
+
 
 log = logging.getLogger("vezna")
 Scores = Mapping[str, float] | Sequence[float]

@@ -9,6 +9,12 @@ parameter count before queueing and the freeze audit of the model in training bo
     peft         PEFT adds modules or virtual tokens                             `worker/engine/methods/peft.py`
     bottleneck   adapter layers after the model's own (Houlsby, Pfeiffer)        `worker/engine/methods/bottleneck.py`
     scratch      LoRA without PEFT                                               `worker/engine/methods/scratch.py`
+
+rate = 5e-5 · m · (2000 / width)^0.781        m: 1 for full fine-tuning, 10 for LoRA
+
+The form and its constants are those of Tinker's documentation (supervised-learning/sl-hyperparams, 2025: sweeps of
+Llama models; independent of LoRA's rank); the factor of 10 is also that of LoRA Without Regret (Schulman et al. 2025).
+The multiples of other methods are ours: see docs/tuning.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +24,25 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
-from app.domain.methods.rates import default_rate
 from app.domain.methods.targets import ALL_LINEAR, PEFT_DEFAULT, Targets, chosen
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
 from app.domain.runs.capabilities import Capability
 from app.domain.tasks import TASKS, Task
+
+FULL_RATE = 5e-5
+"""Learning rate of full fine-tuning at the width `REFERENCE_WIDTH`."""
+REFERENCE_WIDTH = 2000
+EXPONENT = 0.781
+NARROWEST = 384
+"""Narrower models get the rate of this width: no sweep supports a higher one."""
+
+
+def default_rate(multiple: float, width: int | None = None) -> float:
+    """The peak learning rate of a method for a base model with tokens of this width, to two digits. `multiple` is the
+    method's, of full fine-tuning's rate. Without a width, that of `NARROWEST`."""
+    ratio = REFERENCE_WIDTH / max(width or NARROWEST, NARROWEST)
+    return float(f"{FULL_RATE * multiple * ratio**EXPONENT:.1e}")
+
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """Decides the colour and the marker on pages and in charts."""

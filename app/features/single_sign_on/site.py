@@ -1,13 +1,31 @@
 """Single sign-on on the web."""
 
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
 from app.features.single_sign_on import pages, queries
-from app.features.single_sign_on.context import IdentityButtons, OpenIdButton
 from app.settings import Settings
 from app.web.site import Section, Site
+
+
+@dataclass(frozen=True)
+class OpenIdButton:
+    """Of the form of a login."""
+
+    next: str
+    """The path that the login leads to."""
+    provider: str
+    """Its name, for people."""
+
+
+@dataclass(frozen=True)
+class IdentityButtons:
+    """In the list of users."""
+
+    with_identity: frozenset[int]
+    """Ids of the users that have an identity at a provider."""
 
 
 def _button(settings: Settings, onward: str) -> OpenIdButton | None:

@@ -3,6 +3,8 @@
 One estimate is in progress at a time, and the worker that finishes it rings for the next. The backlog therefore stays
 in the database: in the broker's queue the sweep would wait behind it. One warm process (`worker.estimation.host`)
 computes all estimates.
+
+runs teach about the device.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,13 +18,13 @@ from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.resources.computations import Computation
 from app.domain.resources.estimate import EstimateRequest, MapRequest, ResourceEstimate
-from app.domain.resources.memory_fit import Moment
+from app.domain.resources.memory_fit import Moment, StoredEstimate
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import ESTIMATE, Doorbell
-from app.services.resources.devices import kind_of
+from app.services.resources.calibration import Calibrations
+from app.services.resources.devices import kind_of, of_worker
 from app.services.resources.requests import run_request
-from app.services.resources.stored_estimates import store
 from app.services.workers.workers import REMEMBER as REMEMBER_WORKERS
 from app.store.data import queries as datasets
 from app.store.database.messages import as_stored
@@ -33,6 +35,30 @@ from app.store.runs import queries as runs
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 from app.store.workers import clock
 from app.store.workers import queries as workers
+
+
+def store(session: Session, run: RunRow, row: EstimateRow, worker: WorkerRow, moment: Moment) -> None:
+    """Store what a run's estimate says of a worker's device, unless that was stored or is not ready."""
+    request, estimate = row.request, row.estimate
+    if estimate is None or not isinstance(request, EstimateRequest):
+        return
+    device = of_worker(worker)
+    if moment == "ended" and run.device_name:
+        device = device.model_copy(update={"device_name": run.device_name})
+    earlier = run.stored_estimates
+    if earlier and (earlier[-1].estimate_id, earlier[-1].device.device_name) == (row.id, device.device_name):
+        return
+    bands = Calibrations(session, without=run.id).bands(device, request, estimate)
+    stored = StoredEstimate(
+        estimate_id=row.id,
+        stored_at=clock.now(session),
+        moment=moment,
+        device=device,
+        **bands._asdict(),
+    )
+    run.stored_estimates_json = [*(run.stored_estimates_json or ()), stored.model_dump(mode="json")]
+    session.flush()
+
 
 Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | Computation
 KINDS = {

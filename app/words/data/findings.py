@@ -4,18 +4,89 @@ from app.domain.data.findings import Example, Finding, FindingCode
 from app.domain.data.images import HASH_BITS
 from app.domain.data.previews import Preview
 from app.words.data.data import FINDINGS, SPLITS
-from app.words.data.image_findings import (
-    COMPARE_NEAR_DUPLICATES,
-    IMAGE_FINDINGS,
-    NEAR_LEAK_IN_SAMPLE_OF_IMAGES,
-    NEAR_LEAK_OF_IMAGES,
-)
 from app.words.data.preference_findings import PREFERENCE_FINDINGS
-from app.words.data.preview_findings import PREVIEW_FINDINGS
 from app.words.data.tag_findings import TAG_FINDINGS, Template
 from app.words.format import count, decimal, join_names, percent, share
 from app.words.i18n import gettext as _
 from app.words.i18n import marked, marked_plural, ngettext, stored
+
+COMPARE_NEAR_DUPLICATES = marked(
+    "Compare the pairs below: if they are duplicates, remove them from the file or split the rows differently."
+)
+IMAGE_FINDINGS: dict[FindingCode, Template] = {
+    "broken-images": Template(
+        marked_plural(
+            "%(num)s row was left out: Vezna cannot decode the image in its column %(column)s, or it has more than 50 "
+            "megapixels or 32 MiB (row %(row)s).",
+            "%(num)s rows were left out: Vezna cannot decode the images in their column %(column)s, or they have more "
+            "than 50 megapixels or 32 MiB (first: row %(row)s).",
+        ),
+        marked("Save them as PNG or JPEG; the examples give the reasons."),
+    ),
+    "skipped-files": Template(
+        marked_plural(
+            "%(num)s file of the archive was skipped, because Vezna does not read its format: %(endings)s.",
+            "%(num)s files of the archive were skipped, because Vezna does not read their formats: %(endings)s.",
+        ),
+        marked("If there are images among them, save them as JPEG or PNG and upload the archive again."),
+    ),
+}
+NEAR_LEAK_OF_IMAGES = Template(
+    marked_plural(
+        "%(num)s image of test or validation is a near-duplicate of a train image (their difference hashes differ in "
+        "at most %(limit)s of %(bits)s bits, and their thumbnails have a correlation of at least %(correlation)s).",
+        "%(num)s images of test or validation are near-duplicates of train images (their difference hashes differ in "
+        "at most %(limit)s of %(bits)s bits, and their thumbnails have a correlation of at least %(correlation)s).",
+    ),
+    COMPARE_NEAR_DUPLICATES,
+)
+NEAR_LEAK_IN_SAMPLE_OF_IMAGES = Template(
+    marked_plural(
+        "%(num)s of %(held_out)s sampled images of test or validation is a near-duplicate of one of %(trained)s "
+        "sampled train images (their difference hashes differ in at most %(limit)s of %(bits)s bits, and their "
+        "thumbnails have a correlation of at least %(correlation)s).",
+        "%(num)s of %(held_out)s sampled images of test or validation are near-duplicates of one of %(trained)s "
+        "sampled train images (their difference hashes differ in at most %(limit)s of %(bits)s bits, and their "
+        "thumbnails have a correlation of at least %(correlation)s).",
+    ),
+    COMPARE_NEAR_DUPLICATES,
+)
+
+
+PREVIEW_FINDINGS: dict[FindingCode, Template] = {
+    "stop-outside-loss": Template(
+        marked_plural(
+            "%(num)s of %(rows)s has a reply whose stop token is outside the loss, so the model does not learn there "
+            "to stop.",
+            "%(num)s of %(rows)s have a reply whose stop token is outside the loss, so the model does not learn there "
+            "to stop.",
+        ),
+        marked(
+            "If max_length cuts the replies off, raise it. Otherwise the chat template attributes the stop token to "
+            "the next message: put it inside {%% generation %%}, too."
+        ),
+    ),
+    "empty-thought-learnt": Template(
+        marked_plural(
+            "%(num)s of %(rows)s has an empty <think></think> in the loss, so the model learns not to reason.",
+            "%(num)s of %(rows)s have an empty <think></think> in the loss, so the model learns not to reason.",
+        ),
+        marked(
+            "To keep its reasoning, write reasoning_content into these turns, or use a chat template that adds no "
+            "empty block."
+        ),
+    ),
+    "reasoning-left-out": Template(
+        marked_plural(
+            "The chat template leaves out the reasoning of earlier turns in %(num)s of %(rows)s, so the model does not "
+            "learn it.",
+            "The chat template leaves out the reasoning of earlier turns in %(num)s of %(rows)s, so the model does not "
+            "learn it.",
+        ),
+        marked("To learn it, end a conversation after each such turn."),
+    ),
+}
+
 
 _DROP_DUPLICATES = marked(
     "Drop duplicates when creating the dataset; the copy in test stays, else the one in validation."

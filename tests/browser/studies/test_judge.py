@@ -20,7 +20,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled.language import fill_language
 from worker.context import Context
-from worker.features.judging import tasks
+from worker.features.judging import node
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_answers_are_judged_and_the_scores_are_on_the_studys_page(
     worker = Context(Settings(home=tmp_path), answered.database, answered.files, SilentBell())
     with answered.database.reading() as session:
         judgement_id = session.scalars(select(JudgementRow.id)).one()
-    working = Thread(target=tasks.judge, args=(worker, judgement_id), daemon=True)
+    working = Thread(target=node.judge, args=(worker, judgement_id), daemon=True)
     working.start()
     progress = page.locator("#results progress")
     expect(progress).to_have_attribute("value", re.compile(r"0\.[1-9]"), timeout=20_000)

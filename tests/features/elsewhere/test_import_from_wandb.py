@@ -15,7 +15,7 @@ from tests.support.rows.external import FULL, LORA
 from vezna import Client
 from vezna.errors import NotImported
 from vezna.trackers.recorded.reading import distinct
-from vezna.trackers.recorded.wandb_log import BLOCK, FIRST, FRAGMENT, LAST, MIDDLE, START, WHOLE, fields, records
+from vezna.trackers.recorded.wandb import BLOCK, FIRST, FRAGMENT, LAST, MIDDLE, START, WHOLE, fields, records
 from vezna.trackers.targets import recorded_at
 
 FILES = Path(__file__).parents[2] / "data" / "wandb" / "offline-runs.zip"

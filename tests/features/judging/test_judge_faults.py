@@ -24,8 +24,8 @@ from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
 from worker import answers
-from worker.features.judging import tasks
-from worker.features.judging.tasks import JudgeQueue
+from worker.features.judging import node
+from worker.features.judging.node import JudgeQueue
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
 
@@ -85,7 +85,7 @@ def test_a_reply_without_content_has_no_score(site: Site) -> None:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_a_judge_writes_cannot_steer_a_terminal_and_never_shows_the_key(site: Site) -> None:
     site.stub.key = KEY
-    long = "x" * (tasks.MOST_SAID - 5)
+    long = "x" * (node.MOST_SAID - 5)
     site.judge.of = lambda quality, item: (
         f"\x1b[31mred\u202e\r\n{KEY}" if item == 7 else f"{long}{KEY}" if item == 8 else str(quality)
     )
@@ -103,7 +103,7 @@ def test_a_judgement_shows_signs_of_life_while_it_reads_the_runs_files(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judgement_id = site.submit()
-    read, files = tasks.rows, []
+    read, files = node.rows, []
 
     def cancelled(file: Path, most: int) -> list[Any]:
         files.append(file)
@@ -111,8 +111,8 @@ def test_a_judgement_shows_signs_of_life_while_it_reads_the_runs_files(
             JUDGEMENTS.cancel(session, judgement_id)
         return read(file, most)
 
-    monkeypatch.setattr(tasks, "rows", cancelled)
-    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    monkeypatch.setattr(node, "rows", cancelled)
+    node.judge(site.worker, judgement_id, NO_PAUSE)
     assert site.row(judgement_id).status == "cancelled" and len(files) == 1 and site.stub.seen == []
 
 
@@ -120,10 +120,10 @@ def test_a_judgement_shows_signs_of_life_while_it_reads_the_runs_files(
 def test_answers_that_are_too_long_together_are_refused_before_anything_is_sent(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(node, "MOST_BYTES", 20_000)
     assert "Judge fewer items" in site.failure()
     assert site.stub.seen == []
-    monkeypatch.setattr(tasks, "MOST_BYTES", 2_000)
+    monkeypatch.setattr(node, "MOST_BYTES", 2_000)
     assert "Judge fewer items" in site.failure()
 
 
@@ -164,7 +164,7 @@ def test_a_study_that_is_deleted_while_a_judge_replies_ends_the_judgement(site: 
             deletion.delete_study(session, site.worker.files, site.study)
 
     site.after(20, delete)
-    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    node.judge(site.worker, judgement_id, NO_PAUSE)
     with database.reading() as session, pytest.raises(NotFound):
         JUDGEMENTS.get(session, judgement_id)
 
@@ -175,7 +175,7 @@ def test_two_workers_at_once_judge_once(site: Site) -> None:
     judgement_id = site.submit()
     other = replace(site.worker, of_features={})
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda worker: tasks.judge(worker, judgement_id, NO_PAUSE), (site.worker, other)))
+        list(pool.map(lambda worker: node.judge(worker, judgement_id, NO_PAUSE), (site.worker, other)))
     done = site.row(judgement_id)
     assert done.status == "succeeded" and (done.epoch, done.attempts) == (1, 1)
     assert done.result is not None and len(site.stub.seen) == done.result.answers
@@ -198,7 +198,7 @@ def test_a_server_that_fails_before_any_score_is_named_with_what_it_wrote(site: 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "FIRST", 1000)
+    monkeypatch.setattr(node, "FIRST", 1000)
     site.judge.of = lambda _quality, _item: "I like it."
     judgement_id = site.submit()
 
@@ -213,7 +213,7 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
         site.worker.one(JudgeQueue).stop()
 
     site.after(3, stop)
-    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    node.judge(site.worker, judgement_id, NO_PAUSE)
     for left in (thread for thread in threading.enumerate() if thread.name == "parity"):
         left.join(30)
     before = stored()
@@ -221,7 +221,7 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
     site.judge.of = lambda quality, _item: str(quality)
     refusals = iter([(400, REFUSAL, {})])
     site.stub.raw = lambda _request: next(refusals, None)
-    tasks.judge(replace(site.worker, of_features={}), judgement_id, NO_PAUSE)
+    node.judge(replace(site.worker, of_features={}), judgement_id, NO_PAUSE)
     done = site.row(judgement_id)
     assert (done.status, done.message) == ("succeeded", "")
     assert done.result is not None and done.result.unscored == before + 1

@@ -35,8 +35,8 @@ from tests.support.servers.forms import form_headers
 from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answer_of, judged_site, quality
 from tests.support.servers.served import served
 from worker import answers
-from worker.features.judging import tasks
-from worker.features.judging.tasks import JudgeQueue
+from worker.features.judging import node
+from worker.features.judging.node import JudgeQueue
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def site(database: Database, settings: Settings, files: Files, bell: SilentBell,
 def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compared(site: Site) -> None:
     judgement_id = site.submit()
     assert (JUDGE, judgement_id) in site.worker.bell.rung  # type: ignore[attr-defined]
-    tasks.judge(site.worker, judgement_id)
+    node.judge(site.worker, judgement_id)
     done = site.row(judgement_id)
     assert (done.status, done.message, done.progress) == ("succeeded", "", 1.0)
     different = {(n, quality(arm, seed, n)) for n in range(N) for arm in (0, 1) for seed in (0, 1)}
@@ -65,7 +65,7 @@ def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compa
     assert lora.alone is not None and lora.alone.delta == pytest.approx(-0.1)
     assert lora.seeds == 2 and lora.error is None and lora.left_out == 0
     assert lora.corrected == lora.alone, "without ratings the judge's error is unknown"
-    tasks.judge(site.worker, judgement_id)
+    node.judge(site.worker, judgement_id)
     assert site.row(judgement_id).epoch == 1, "a second delivery finds nothing to claim"
     again = site.run()
     assert again.result is not None and (again.result.asked, again.result.answers) == (0, len(different))
@@ -145,7 +145,7 @@ def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_re
     over = threading.Event()
     site.stub.raw = lambda _request: over.wait(30) and None
     monkeypatch.setattr(answers, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(tasks, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(node, "MOST_SECONDS", 0.3)
     try:
         assert "The judge replied to 0 answers within" in site.failure()
     finally:
@@ -168,14 +168,14 @@ def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.
     judgement_id = site.submit()
 
     site.after(20, site.worker.one(JudgeQueue).stop)
-    tasks.judge(site.worker, judgement_id)
+    node.judge(site.worker, judgement_id)
     given_back = site.row(judgement_id)
     assert (given_back.status, given_back.attempts) == ("queued", 0)
     with site.worker.database.reading() as session:
         stored = {row.key for row in session.query(JudgeScoreRow)}
     assert 0 < len(stored) <= 24
     before = len(site.stub.seen)
-    tasks.judge(replace(site.worker, of_features={}), judgement_id)
+    node.judge(replace(site.worker, of_features={}), judgement_id)
     done = site.row(judgement_id)
     assert done.status == "succeeded" and done.result is not None
     later = {request["messages"][0]["content"] for _path, request in site.stub.seen[before:]}
@@ -201,7 +201,7 @@ def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
             JUDGEMENTS.cancel(session, judgement_id)
 
     site.after(20, cancel)
-    tasks.judge(site.worker, judgement_id)
+    node.judge(site.worker, judgement_id)
     ended = site.row(judgement_id)
     assert (ended.status, ended.api_key) == ("cancelled", "") and len(site.stub.seen) < N
     with site.worker.database.reading() as session:
@@ -278,7 +278,7 @@ def test_over_rest_by_command_and_on_the_page(
     app = create_app(site.worker.settings)
     site.stub.key = KEY
 
-    app.state.doorbell = WorkingBell(task=JUDGE, work=lambda row_id: tasks.judge(site.worker, row_id, NO_PAUSE))
+    app.state.doorbell = WorkingBell(task=JUDGE, work=lambda row_id: node.judge(site.worker, row_id, NO_PAUSE))
     monkeypatch.setenv("SERVER_KEY", KEY)
     rubric = tmp_path / "rubric.txt"
     rubric.write_text("5: names the event.\n1: does not.")

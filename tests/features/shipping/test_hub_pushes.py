@@ -43,8 +43,8 @@ from tests.support.fakes.fakes import WorkingBell
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
 from worker.context import Context
-from worker.features.shipping import exports as tasks
-from worker.features.shipping import push
+from worker.features.shipping import node
+from worker.features.shipping import node as tasks
 from worker.features.shipping.host import ExportQueue
 
 REPOSITORY = "someone/words"
@@ -106,7 +106,7 @@ def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub:
         session.flush()
         hub_tokens.store(session, Vault(settings), session.get_one(UserRow, 1), NewHubToken(token=own))
     push_id = pushed(pusher, export_id, MEMBER)
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     assert row(pusher, push_id).status == "succeeded" and own in hub.tokens <= {own, ""}
 
 
@@ -145,7 +145,7 @@ def test_a_push_of_a_user_who_has_lost_what_it_needs_uploads_nothing(
             user.disabled = True
         elif lost == "role":
             user.role_name = "viewer"
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     failed = row(pusher, push_id)
     assert failed.status == "failed" and re.search(why, failed.message), failed.message
     assert hub.asked == []
@@ -161,7 +161,7 @@ def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
 ) -> None:
     push_id = pushed(pusher, export_id)
     assert (PUSH, push_id) in pusher.bell.rung  # type: ignore[attr-defined]
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     done = row(pusher, push_id)
     assert (done.status, done.message, done.commit) == ("succeeded", "", small_hub.COMMIT)
     assert done.url == f"{hub.url}/{REPOSITORY}"
@@ -202,13 +202,13 @@ def test_the_hub_reads_the_metadata_of_the_card(pusher: Context, export_id: int)
 def test_what_has_arrived_is_not_sent_again(pusher: Context, export_id: int, hub: small_hub.Hub) -> None:
     hub.writes["commit"] = 500
     first = pushed(pusher, export_id)
-    push.push(pusher, first)
+    node.push(pusher, first)
     failed = row(pusher, first)
     assert failed.status == "failed" and "HTTP 500" in failed.message and "are not sent again" in failed.message
     assert hub.repositories[REPOSITORY] == {}, "nothing but a whole commit changes a repository"
     hub.writes.clear()
     second = pushed(pusher, export_id)
-    push.push(pusher, second)
+    node.push(pusher, second)
     assert row(pusher, second).status == "succeeded"
     assert sum(method == "PUT" for method, _path in hub.asked) == 1, "one large file, sent once"
 
@@ -234,7 +234,7 @@ def test_a_hub_that_refuses_is_named(
 ) -> None:
     hub.writes.update(writes)
     push_id = pushed(pusher, export_id)
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     failed = row(pusher, push_id)
     assert failed.status == "failed" and why in failed.message
     assert not hub.repositories.get(REPOSITORY)
@@ -249,21 +249,21 @@ def test_a_missing_token_a_public_repository_and_no_network_are_named(
 ) -> None:
     hub.garbled = True
     garbled = pushed(pusher, export_id)
-    push.push(pusher, garbled)
+    node.push(pusher, garbled)
     assert "answer cannot be read" in row(pusher, garbled).message
     hub.garbled = False
     hub.repositories[REPOSITORY] = {}
     hub.public.add(REPOSITORY)
     public = pushed(pusher, export_id)
-    push.push(pusher, public)
+    node.push(pusher, public)
     assert "is public on the hub" in row(pusher, public).message
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     offline = pushed(pusher, export_id)
-    push.push(pusher, offline)
+    node.push(pusher, offline)
     assert "is offline (HF_HUB_OFFLINE)" in row(pusher, offline).message
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     without = pushed(pusher, export_id)
-    push.push(with_token(pusher, ""), without)
+    node.push(with_token(pusher, ""), without)
     assert "There is no token for the hub" in row(pusher, without).message
 
 
@@ -287,13 +287,13 @@ def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
         pushed(allowed, export_id, MEMBER, private=False)
     assert [error.path for error in refused.value.fields] == ["private"]
     of_member = pushed(allowed, export_id, MEMBER)
-    push.push(limited(pusher, "acme"), of_member)
+    node.push(limited(pusher, "acme"), of_member)
     assert "does not push to repositories of someone" in row(pusher, of_member).message, "the worker has its own list"
     assert hub.repositories == {}
     with pusher.database.transaction() as session:
         session.get_one(UserRow, 1).role_name = "admin"
     of_admin = pushed(allowed, export_id, ADMIN, private=False)
-    push.push(allowed, of_admin)
+    node.push(allowed, of_admin)
     assert (row(pusher, of_admin).status, hub.public) == ("succeeded", {REPOSITORY})
 
 
@@ -307,14 +307,14 @@ def test_a_push_replaces_the_earlier_export_and_leaves_other_repositories_alone(
 ) -> None:
     hub.repositories["someone/other"] = {".gitattributes": b"", "model.gguf": b"theirs"}
     refused = pushed(pusher, export_id, repository="someone/other")
-    push.push(pusher, refused)
+    node.push(pusher, refused)
     assert "has files that Vezna did not push" in row(pusher, refused).message
     assert hub.repositories["someone/other"]["model.gguf"] == b"theirs"
-    push.push(pusher, pushed(pusher, export_id))
+    node.push(pusher, pushed(pusher, export_id))
     hub.repositories[REPOSITORY]["figure.png"] = b"of its owner"
     adapter = submit(pusher, run_id, ExportFormat.ADAPTER)
     tasks.export(pusher, adapter)
-    push.push(pusher, pushed(pusher, adapter, reason="smaller"))
+    node.push(pusher, pushed(pusher, adapter, reason="smaller"))
     with pusher.database.reading() as session:
         files = {file.name for file in EXPORTS.get(session, adapter).files}
     assert "model.safetensors" not in files
@@ -344,12 +344,12 @@ def test_a_cancelled_push_leaves_the_repository_as_it_was(
     progress = PUSHES.progress
 
     def cancel_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
-        if share > push.GATHERED:
+        if share > node.GATHERED:
             PUSHES.cancel(session, push_id)  # type: ignore[arg-type]
         return progress(session, claim, share)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PUSHES, "progress", cancel_once_it_uploads)
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     assert row(pusher, push_id).status == "cancelled"
     assert hub.repositories[REPOSITORY] == {}
 
@@ -360,12 +360,12 @@ def test_a_worker_that_shuts_down_hands_the_push_back_before_its_commit(
     push_id, progress = pushed(pusher, export_id), PUSHES.progress
 
     def stop_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
-        if share > push.GATHERED:
+        if share > node.GATHERED:
             pusher.one(ExportQueue).stop()
         return progress(session, claim, share)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PUSHES, "progress", stop_once_it_uploads)
-    push.push(pusher, push_id)
+    node.push(pusher, push_id)
     left = row(pusher, push_id)
     assert (left.status, left.attempts) == ("queued", 0), "the attempt does not count"
     assert hub.repositories[REPOSITORY] == {}
@@ -406,7 +406,7 @@ def test_over_rest_and_on_the_page(
         assert json.dumps(refused.json()).count("Use owner/name") >= 1
         queued = client.post(f"/api/v1/exports/{export_id}/pushes", json={"repository": REPOSITORY})
         assert (queued.status_code, queued.json()["private"]) == (202, True)
-        push.push(pusher, queued.json()["id"])
+        node.push(pusher, queued.json()["id"])
         done = client.get(f"/api/v1/pushes/{queued.json()['id']}", params={"wait": 1}).json()
         assert (done["status"], done["commit"]) == ("succeeded", small_hub.COMMIT)
         assert client.post(f"/api/v1/pushes/{done['id']}/cancel").status_code == 409
@@ -438,7 +438,7 @@ def test_by_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     app = create_app(settings)
-    app.state.doorbell = WorkingBell(task=PUSH, work=partial(push.push, pusher))
+    app.state.doorbell = WorkingBell(task=PUSH, work=partial(node.push, pusher))
     with served(app) as address:
         push_cli.push(export_id, REPOSITORY, card=True, url=address)
         assert f'from_pretrained("{REPOSITORY}"' in capsys.readouterr().out and not hub.repositories

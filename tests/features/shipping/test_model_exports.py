@@ -65,7 +65,7 @@ from worker.engine.exporting.export import export as engine_export
 from worker.engine.exporting.progress import Report
 from worker.engine.models.inspect import inspect
 from worker.features.shipping import child
-from worker.features.shipping import exports as tasks
+from worker.features.shipping import node as tasks
 from worker.features.shipping.host import ExportQueue
 from worker.ingest.child import ProgressWriter
 

@@ -26,7 +26,7 @@ from worker import removal, tasks
 from worker.children.work import WorkCancelled
 from worker.context import Context
 from worker.ingest import tasks as ingest
-from worker.ingest.fetch import from_directory, kept
+from worker.ingest.tasks import from_directory, kept
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 

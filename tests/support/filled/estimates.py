@@ -10,8 +10,8 @@ from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, Map
 from app.domain.resources.ledger import Ledger, Moment, owners
 from app.features.lab.computations import LabAnswer, LabRequest, OfModel
 from app.services.resources import estimates
+from app.services.resources.estimates import store
 from app.services.resources.requests import run_request
-from app.services.resources.stored_estimates import store
 from app.store.data import queries as datasets
 from app.store.database.session import Database
 from app.store.models import queries as base_models

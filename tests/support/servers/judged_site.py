@@ -27,7 +27,7 @@ from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled.filled import add_study
 from tests.support.filled.language import register_language, studies, succeed
 from worker.context import Context
-from worker.features.judging import tasks
+from worker.features.judging import node
 
 KEY = "sk-never-to-be-shown"
 NO_PAUSE = (0.0, 0.0)
@@ -80,7 +80,7 @@ class Site:
     def run(self, **changes: Any) -> JudgementRow:
         """A judgement that has ended."""
         judgement_id = self.submit(**changes)
-        tasks.judge(self.worker, judgement_id, NO_PAUSE)
+        node.judge(self.worker, judgement_id, NO_PAUSE)
         return self.row(judgement_id)
 
     def failure(self, **changes: Any) -> str:

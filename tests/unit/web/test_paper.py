@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.web.paper import on_paper
+from app.web.templating import on_paper
 
 DRAWING = '<svg viewBox="0 0 1 1"><clipPath id="c"/><use href="#k" /></svg>'
 

@@ -6,15 +6,30 @@ No weights are loaded and nothing is trained; forward and backward pass, optimiz
 AdamW's moments do not exist before the first step's passes are over. That step is therefore recorded without them, and
 only if its batch is heavier than every later one; otherwise a later step is recorded. This takes seconds at most,
 whatever the size of the model.
+
+prefill   prompts [B, P] at once: keys and values [B, heads, P, D] of every layer stay
+    decode    the last of N tokens: each layer's keys and values are copied into [B, heads, P + N, D], one layer after
+              another, while those of the other layers exist
+
+The last generated token needs the most. In an encoder-decoder, the keys and values of the encoder's output stay the
+same while those of the decoder grow.
+
+The work of a batch is a sum of what its padded lengths T allow for, each with a coefficient of its own:
+
+    every text           1 (what does not depend on the rows, such as a gradient of all embeddings), and for each row
+    one text             T                   T² (attention)
+    query and passage    T₁ + T₂             T₁² + T₂²                one encoder reads both, apart
+    encoder-decoder      T₁          T₂      T₁² + T₁·T₂ + T₂²        the decoder also attends to the prompt
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
@@ -25,19 +40,12 @@ from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.work import Work
 from app.domain.tasks import TASKS as FACTS
+from app.domain.tasks import Task
 from worker.engine.data.batches.batches import Batch, Places
 from worker.engine.data.batches.padding_free import RowsApart
-from worker.engine.estimation.fake import (
-    Answers,
-    Operations,
-    as_on_cuda,
-    no_rows_side_by_side,
-    replace_tensors,
-)
-from worker.engine.estimation.generation import writing_peak
+from worker.engine.estimation.fake import Answers, Operations, as_on_cuda, no_rows_side_by_side, replace_tensors
 from worker.engine.estimation.shapes import Shapes, rows_of, shapes
 from worker.engine.estimation.unloaded import Unloaded, resting_blocks, unloaded
-from worker.engine.estimation.work import Sides, shorter, sides_of, work_of_batches
 from worker.engine.loop.step import clip, forward_and_back, optimizer_of
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
@@ -46,6 +54,104 @@ from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
 from worker.engine.tasks import TASKS
+
+Follow = Callable[[], AbstractContextManager[Journal]]
+
+
+def writing_peak(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tensor | None, new: int) -> int:
+    """Peak bytes of reading prompts [B, P] and generating `new` tokens, weights included.
+
+    `model` is the one with the language-model head, on fake tensors, in evaluation mode; call it inside their mode.
+    """
+    if model.config.is_encoder_decoder:
+        return _text_to_text(model, follow, ids, mask, new)
+    prompt = ids.shape[1]
+    last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+    with follow() as journal:
+        _read = model(input_ids=ids, attention_mask=mask, use_cache=True, **last).logits[:, -1].float()
+    reading = _peak(journal)
+    if new == 1:
+        return reading
+    before = model(input_ids=_longer(ids, prompt + new - 1), use_cache=True, **last).past_key_values
+    longer_mask = None if mask is None else _longer(mask, prompt + new)
+    writing = _last_token(model, follow, before, {"input_ids": ids[:, :1], "attention_mask": longer_mask, **last})
+    return max(reading, writing)
+
+
+def _text_to_text(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tensor | None, new: int) -> int:
+    with follow() as journal:
+        read = model.get_encoder()(input_ids=ids, attention_mask=mask)
+    reading = _peak(journal)
+    inputs = {"encoder_outputs": read, "attention_mask": mask}
+    before = model(**inputs, decoder_input_ids=_longer(ids, max(1, new - 1)), use_cache=True).past_key_values
+    writing = _last_token(model, follow, before, {**inputs, "decoder_input_ids": ids[:, :1]})
+    return max(reading, writing + _bytes(read[0]))
+
+
+def _last_token(model: Any, follow: Follow, before: Any, inputs: dict[str, Any]) -> int:
+    """`before` are the keys and values so far, which the model replaces."""
+    old = {tensor.untyped_storage()._cdata: tensor for tensor in _tensors(before)}
+    with follow() as journal:
+        _written = model(**inputs, past_key_values=before, use_cache=True).logits[:, -1].float()
+    shared = sum(_bytes(t) for t in _tensors(before) if t.untyped_storage()._cdata in old)
+    copied = max((_bytes(t) for t in old.values()), default=0)
+    return _peak(journal) + shared + copied
+
+
+def _peak(journal: Journal) -> int:
+    return journal.ledger("estimated", None, rows=0, length=0).total
+
+
+def _tensors(cache: Any) -> Iterator[torch.Tensor]:
+    """Keys and values of every layer of transformers' cache, or of the two caches of an encoder-decoder."""
+    names = ("self_attention_cache", "cross_attention_cache")
+    for part in [getattr(cache, name) for name in names if hasattr(cache, name)] or [cache]:
+        for layer in part.layers:
+            yield from (t for t in (layer.keys, layer.values) if isinstance(t, torch.Tensor))
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _longer(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    return tensor.new_ones((tensor.shape[0], length))
+
+
+Sides = tuple[int, ...]
+"""The padded length of each side of a batch, as `Examples.computed` has it."""
+
+
+def sides_of(batch: Batch, task: Task) -> Sides:
+    _rows, first = rows_of(batch)
+    if "query_ids" in batch.inputs:
+        return first, int(batch.inputs["query_ids"].shape[1])
+    return (first, int(batch.labels.shape[1])) if task == "seq2seq-lm" else (first,)
+
+
+def shorter(sides: Sides, task: Task) -> list[Sides]:
+    """Lengths at which a batch is measured, beside its own, so that every coefficient follows."""
+    half, quarter = (tuple(max(1, length // part) for length in sides) for part in (2, 4))
+    return [half, quarter, (half[0], *sides[1:])] if task == "seq2seq-lm" else [half, quarter]
+
+
+def work_of_batches(
+    padded: Sequence[tuple[int, Sides]], passes: int, rows: int, measured: Mapping[Sides, Work], task: Task
+) -> Work:
+    """The work of batches, given by rows and lengths, in so many passes; `measured` has that of a batch of `rows`, by
+    lengths."""
+    known = np.array([[1, *(rows * extent for extent in _extents(sides, task))] for sides in measured], dtype=float)
+    coefficients = np.linalg.lstsq(known, np.array(list(measured.values())), rcond=None)[0]
+    extents = sum((count * np.array(_extents(sides, task), dtype=float) for count, sides in padded), np.zeros(1))
+    return Work(*(float(value) for value in np.array([passes, *extents]) @ coefficients))
+
+
+def _extents(sides: Sides, task: Task) -> list[int]:
+    if task == "seq2seq-lm":
+        prompt, completion = sides
+        return [prompt, completion, prompt**2 + prompt * completion + completion**2]
+    return [sum(sides), sum(length**2 for length in sides)]
+
 
 _SECOND = ("query_ids", "query_mask")
 """Inputs of the second side of a batch."""

@@ -12,6 +12,7 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from app.domain.inference import ModelJob, too_large
 from app.domain.models.exports import ExportFormat, ExportJob
 from worker.engine.exporting import merge
-from worker.engine.inference.memory import WORKING_BYTES, available_bytes
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter
@@ -33,6 +33,36 @@ from worker.engine.models.hub.access import acting_for
 from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import load_processor, new_head
 from worker.engine.models.precision import convert_parameters
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+WORKING_BYTES = 256 << 20
+"""Beside the weights: activations, keys and values, logits (docs/playground.md)."""
+NO_LIMIT = 2**62
+
+
+def available_bytes() -> int:
+    """What the kernel can give without swapping (man 5 proc, MemAvailable), and what is left of the limit of this
+    process's control group: its limit, less what it uses without the file cache that it can drop."""
+    return min(_machine(), _group())
+
+
+def _machine() -> int:
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:  # not Linux
+        return NO_LIMIT
+    known = {name: value for name, _colon, value in (line.partition(":") for line in lines)}
+    return int(known["MemAvailable"].split()[0]) << 10 if "MemAvailable" in known else NO_LIMIT
+
+
+def _group() -> int:
+    with suppress(OSError, ValueError, KeyError):  # no control group of its own, or no limit
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        facts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(facts["inactive_file"]))
+    return NO_LIMIT
+
 
 BaseKey = tuple[object, ...]
 Loading = Callable[[int, int], None]

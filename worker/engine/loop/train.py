@@ -1,11 +1,21 @@
-"""The training loop, the same for every method: arms differ only in which parameters require a gradient."""
+"""The training loop, the same for every method: arms differ only in which parameters require a gradient.
+
+warm-up:   k / w                              for k = 1 … w
+    then       1                                  constant
+               1 − p                              linear     p = (k − w − 1) / (n − w), from 0 to just below 1
+               (1 + cos πp) / 2                   cosine     (Loshchilov & Hutter 2016, arXiv 1608.03983)
+
+The names are those of transformers. Its first step with warm-up has rate 0; counted from 1, as here, no step is lost.
+"""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,7 +34,6 @@ from worker.engine.loop.compiled import CompiledBlocks
 from worker.engine.loop.lean_optimizer import LeanOptimizer
 from worker.engine.loop.prefix.stored_prefix import StoredPrefix
 from worker.engine.loop.progress import Instruments
-from worker.engine.loop.schedule import factor, warmup
 from worker.engine.loop.step import ForwardAndBack, below_rounding, clip, had_gradient
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import Companion
@@ -34,6 +43,28 @@ from worker.engine.saving.resumable import Resumable
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.saving.steplog import StepLog
 from worker.engine.tasks import TASKS
+
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+def warmup(warmup_steps: float, total: int) -> int:
+    """Number of warm-up steps; a value below 1 is a share of all steps, rounded up."""
+    steps = math.ceil(warmup_steps * total) if warmup_steps < 1 else int(warmup_steps)
+    return min(steps, total)
+
+
+def factor(step: int, total: int, warmup: int, kind: Schedule) -> float:
+    """The factor for optimizer step `step`, from 1 to `total`; in (0, 1]."""
+    if step <= warmup:
+        return step / warmup
+    progress = (step - warmup - 1) / (total - warmup)
+    match kind:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True)

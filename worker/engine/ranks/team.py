@@ -22,8 +22,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -32,12 +33,42 @@ from torch import nn
 from torch._C._distributed_c10d import FileStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.loop.progress import Stopped
-from worker.engine.ranks.replica import Replica
 from worker.engine.ranks.sharded import shard, whole
+
+_SAME_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # torch 2.13
+    else "broadcast_buffers": False
+}  # fmt: skip
+"""Buffers are constants, which need not be sent for every batch."""
+
+
+class Replica(DistributedDataParallel):
+    """`DistributedDataParallel` with the attributes of its module, which the losses use."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # torch would send all tensors at once, from a second copy of the model
+        for tensor in (*module.parameters(), *module.buffers()):
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, 0)
+            if not tensor.is_contiguous():
+                tensor.detach().copy_(values)
+        # Some parameters have no part in the loss (an unused pooler), which torch has to look for.
+        super().__init__(
+            module, find_unused_parameters=True, gradient_as_bucket_view=True, init_sync=False, **_SAME_BUFFERS
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Fall back to the attributes of the wrapped module."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
 
 PATIENCE = timedelta(days=7)
 """How long a collective operation waits for the other ranks. A rank that dies ends the group at once, and the

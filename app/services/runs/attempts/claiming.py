@@ -1,6 +1,7 @@
 """Claiming: a worker takes a queued run for a new attempt, and receives everything that it needs to execute it."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,7 +15,6 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
 from app.services.resources.devices import kind_of
-from app.services.runs.attempts.device_clock import DeviceClock
 from app.services.users import limits
 from app.services.workers.workers import unable
 from app.store.data import queries as datasets
@@ -26,6 +26,23 @@ from app.store.studies import queries as studies
 from app.store.tables import DatasetRow, RunRow, WorkerRow, now
 from app.store.workers import clock, queue
 from app.store.workers import queries as workers
+
+
+class DeviceClock:
+    """Device-seconds of an attempt: the time since its claim, times its devices. In a group a run has its share of the
+    group's time instead (`worker.training.supervisor`)."""
+
+    def __init__(self, devices: int) -> None:
+        self._devices, self._began = devices, time.monotonic()
+        self.share: Callable[[], float] | None = None
+        """Seconds of a run that trains in a group."""
+
+    @property
+    def device_seconds(self) -> float:
+        """So far."""
+        seconds = self.share() if self.share else time.monotonic() - self._began
+        return seconds * self._devices
+
 
 UNASSIGNED = (
     "Not executed by {worker}: it has GPUs, but its pool gives none to a run. Start it without -P, or with -P prefork."

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,27 +13,85 @@ from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
 from app.domain.runs.ending import Orders
 from app.domain.runs.job import (
+    DownloadReport,
+    EvaluationReport,
+    LogReport,
+    PhaseReport,
     Report,
     StepsReport,
+    WeightDeltasReport,
 )
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services.runs import ended as ended_runs
 from app.services.runs.attempts.claiming import Attempt, Claim
-from app.services.runs.attempts.releasing import release
-from app.services.runs.attempts.report_rows import changed_columns, keep_rows
-from app.services.runs.log import numbers
+from app.services.runs.log import PHASES, numbers, weight_deltas_summary
 from app.services.studies import tuning
 from app.services.workers import ringing
 from app.store.database.messages import as_stored
 from app.store.database.session import after_commit
 from app.store.files.files import run_folder
-from app.store.runs import events, steps
+from app.store.resources import devices
+from app.store.runs import evaluations, events, steps, weight_deltas
 from app.store.runs import queries as runs
 from app.store.tables import ArtifactRow, RunRow, now
 from app.store.workers import clock, queue
 from app.store.workers import queries as workers
+
+
+def changed_columns(item: Report) -> dict[str, Any]:
+    """The columns of the run that a report changes."""
+    match item:
+        case PhaseReport(total_steps=None):
+            return {"phase": item.phase.value}
+        case PhaseReport():
+            return {"phase": item.phase.value, "total_steps": item.total_steps}
+        case DownloadReport():
+            return {"downloaded_bytes": item.done_bytes, "download_bytes": item.total_bytes}
+        case StepsReport() if item.steps:
+            last = item.steps[-1]
+            return {
+                "step": last.step,
+                "train_loss": last.loss,
+                "train_seconds": last.seconds,
+                "memory_bytes": last.memory_bytes,
+            }
+        case EvaluationReport(evaluation=evaluation) if evaluation.split == "validation":
+            return {"validation_score": evaluation.score}
+        case _:
+            return {}
+
+
+def keep_rows(session: Session, run_id: int, item: Report) -> None:
+    """Write a report's rows in other tables, and its line in the log."""
+    match item:
+        case PhaseReport():
+            events.add(session, run_id, "phase", PHASES[item.phase])
+        case EvaluationReport(evaluation=evaluation):
+            evaluations.add(session, run_id, evaluation, item.items, item.scores)
+            model = "base model" if evaluation.subject == "base" else f"step {evaluation.step}"
+            line = f"{model}: {evaluation.split} {numbers(evaluation)}, {evaluation.n} items"
+            events.add(session, run_id, "evaluation", line)
+        case LogReport():
+            events.add(session, run_id, "log", as_stored(item.message))
+        case WeightDeltasReport():
+            weight_deltas.add(session, run_id, item.weight_deltas)
+            if line := weight_deltas_summary(item.weight_deltas):
+                events.add(session, run_id, "log", line)
+        case _:
+            pass
+
+
+def release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
+    """Free the GPUs and the worker of an attempt, and ring for as many runs that found no free GPU. The worker's row
+    comes last, as in a claim, so that neither waits for the other."""
+    freed = devices.release(session, attempt.run_id, attempt.epoch)
+    refused = queue.unrung(session, limit=freed) if freed else []
+    queue.rung(session, refused, clock.now(session))
+    for refused_id in refused:
+        after_commit(session, partial(bell.ring, TRAIN, refused_id))
+    workers.release(session, attempt.worker, attempt.run_id)
 
 
 class Fenced(VeznaError):

@@ -1,5 +1,6 @@
 """A run's page: live while it works, then what it reached and what it cost."""
 
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
@@ -7,9 +8,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.statistics.intervals import ScoreInterval, score_interval
+from app.domain.comparison.statistics.proportions import wilson
 from app.domain.failures import Failure, FailureCode
 from app.domain.imports.reported import ReportedRun
-from app.domain.imports.result import ImportedResult
+from app.domain.imports.result import ImportedResult, OutsideRun
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
@@ -18,6 +20,7 @@ from app.services.resources.estimates import read_or_request
 from app.services.runs import annotations
 from app.services.runs import reported as reported_runs
 from app.services.runs import runs as run_service
+from app.services.runs.annotations import Notes
 from app.services.studies import reproductions
 from app.services.studies.learning import run_learning
 from app.services.studies.reproductions import Repeated
@@ -27,7 +30,7 @@ from app.store.runs import evaluations, events, weight_deltas
 from app.store.runs import queries as runs
 from app.store.runs.evaluations import ItemScores
 from app.store.studies import collections
-from app.store.tables import RunRow
+from app.store.tables import RunEventRow, RunRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.runs.run import RunData, run_figure, run_figures
@@ -35,12 +38,158 @@ from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
-from app.web.pages.run.external import ExternalRunPage
-from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
 from app.web.site import run_parts
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
+from app.words.format import NOTHING, count, duration, file_size, memory, percent, rate, share
+from app.words.i18n import gettext as _
+from app.words.runs.metrics import title
+
+
+@dataclass(frozen=True)
+class ImportedRunPage:
+    run: RunRow
+    result: ImportedResult
+    collection: str
+    tested: ItemScores | None
+    """Scores of single items, if there are any."""
+    notes: Notes
+
+    @property
+    def title(self) -> str:
+        return _(
+            "%(label)s reaches %(metric)s %(score)s",
+            label=self.result.label,
+            metric=title(self.result.metric),
+            score=percent(self.result.score),
+        )
+
+    @property
+    def interval(self) -> ScoreInterval | None:
+        """Over its items; None where their number is not known."""
+        return interval_of(self.result, self.tested)
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What its file says of its training and of what was measured."""
+        return facts_of(self.result)
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        return settings_of(self.result)
+
+
+def interval_of(result: OutsideRun, tested: ItemScores | None) -> ScoreInterval | None:
+    """Interval of a score over its items, or their clusters; None where it has no score, or too few of these are
+    known."""
+    if tested and tested.clusters:
+        interval = score_interval(tested.scores[None, :], clusters=tested.clusters)
+        return interval if interval.usable else None
+    return wilson(result.score, result.n) if result.score is not None and result.n else None
+
+
+def facts_of(r: OutsideRun) -> list[tuple[str, str]]:
+    """What is stated of a training and of what was measured."""
+    peak = f"{memory(r.peak_bytes)} ({r.memory_measure})" if r.memory_measure else memory(r.peak_bytes)
+    part = share(r.trainable_parameters, r.total_parameters)
+    trainable = f"{count(r.trainable_parameters)} ({part})" if part != NOTHING else count(r.trainable_parameters)
+    facts: list[tuple[str, object, str | None]] = [
+        (_("Test set"), r.test_set, r.test_set),
+        (_("Base model"), r.base_model, r.base_model),
+        (_("Trained on"), r.dataset, r.dataset),
+        (_("Device"), r.device, r.device),
+        (_("Precision"), r.precision, r.precision),
+        (_("Versions"), r.versions, ", ".join(f"{name} {version}" for name, version in r.versions.items())),
+        (_("Seed"), r.seed, str(r.seed)),
+        (_("Learning rate"), r.learning_rate, rate(r.learning_rate)),
+        (_("Steps"), r.steps, count(r.steps)),
+        (_("Tokens trained on"), r.tokens, count(r.tokens)),
+        (_("Train time"), r.train_seconds, duration(r.train_seconds)),
+        (_("Peak memory"), r.peak_bytes, peak),
+        (_("Trainable parameters"), r.trainable_parameters, trainable),
+        (_("File"), r.file_bytes, file_size(r.file_bytes)),
+    ]
+    return [(name, text) for name, value, text in facts if value is not None and text]
+
+
+def settings_of(result: OutsideRun) -> list[tuple[str, str]]:
+    return [(name, _written(value)) for name, value in sorted(result.settings.items())]
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
+
+
+HASH = 12
+"""Characters of a hash that are shown."""
+
+
+@dataclass(frozen=True)
+class ExternalRunPage:
+    """A run that a script elsewhere reports."""
+
+    run: RunRow
+    result: ReportedRun
+    study: str
+    silent: bool
+    """It goes on, and nothing was reported for a day."""
+    quiet: bool
+    """The same for a shorter time, after which people are told when the last report came."""
+    loss: Drawn
+    events: list[RunEventRow]
+    notes: Notes
+    tested: ItemScores | None
+    """Scores of its test items, once it has ended."""
+
+    @property
+    def title(self) -> str:
+        """What it reached, or where it stands."""
+        if self.result.score is None:
+            return _("%(label)s, seed %(seed)s", label=self.result.label, seed=self.result.seed)
+        return _(
+            "%(label)s reaches %(metric)s %(score)s",
+            label=self.result.label,
+            metric=title(self.result.metric),
+            score=percent(self.result.score),
+        )
+
+    @property
+    def interval(self) -> ScoreInterval | None:
+        """Over its test items; None until it has ended."""
+        return interval_of(self.result, self.tested)
+
+    @property
+    def state(self) -> str:
+        """The state to show: that of the run, or that there is no news of it."""
+        return "no_news" if self.silent else self.run.status
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What was stated of its training and of what was measured."""
+        r = self.result
+        hashes = [
+            (_("Hash of train"), r.splits.train),
+            (_("Hash of validation"), r.splits.validation),
+            (_("Hash of test"), r.splits.test),
+            (_("Hash of the base model"), r.base_model_hash),
+        ]
+        shown = [(name, f"{text[:HASH]}…") for name, text in hashes if text]
+        version = [(_("Version of the metric"), r.metric_version)] if r.metric_version else []
+        return facts_of(r) + version + shown
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        return settings_of(self.result)
+
+    @property
+    def measured(self) -> list[tuple[str, str]]:
+        """Seconds by phase, and the environment."""
+        clocks = [(name, duration(seconds)) for name, seconds in self.result.clocks.items()]
+        return clocks + list(self.result.environment.items())
+
 
 router = APIRouter(prefix="/runs/{run_id:int}", include_in_schema=False)
 

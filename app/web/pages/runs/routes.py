@@ -1,24 +1,134 @@
-"""The list of runs, as a page and as a CSV file, and the comparison of selected runs."""
+"""The list of runs, as a page and as a CSV file, and the comparison of selected runs.
 
-from typing import Annotated
+It is streamed page by page: 100,000 runs are never in memory at once, and no transaction stays open.
+"""
+
+import io
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.fairness.confounders import RunConditions, field_confounder
 from app.domain.errors import Invalid
 from app.domain.messages import Message
+from app.domain.runs.listing.fields import FIELDS
 from app.domain.runs.listing.filters import Is
+from app.store.database.session import Database
 from app.store.runs import groups as run_groups
 from app.store.runs import listing as run_list
+from app.store.runs.groups import SUMMED, Group
+from app.store.runs.listing import RunValues
 from app.store.studies import queries as studies
 from app.store.studies import tags
 from app.web.http.dependencies import After, Db, Reading
+from app.web.http.files.csv_file import write_csv
 from app.web.pages.runs import listing as runs_listing
 from app.web.pages.runs.context import FilterHelpPage, RunsPage
-from app.web.pages.runs.csv import runs_file
 from app.web.pages.runs.form import ViewParams
+from app.web.pages.runs.listing import Baseline, baseline, conditions_of, conditions_of_group, page
 from app.web.templating import Render
+from app.words.runs.run_fields import PLAIN
+
+AT_ONCE = 1000
+BASE_UNITS = {"bytes": "_bytes", "seconds": "_seconds"}
+SHARED = ("model", "data", "task", "metric", "method")
+"""Texts that all runs of a group share."""
+
+
+def runs_file(database: Database, view: ViewParams) -> StreamingResponse:
+    """The file. With a baseline, a column of differences follows each number."""
+    headers = {"Content-Disposition": 'attachment; filename="runs.csv"', "Cache-Control": "no-cache"}
+    return StreamingResponse(_text(_rows(database, view)), media_type="text/csv", headers=headers)
+
+
+def _text(rows: Iterator[list[Any]]) -> Iterator[str]:
+    text = io.StringIO()
+    for number, row in enumerate(rows, start=1):
+        write_csv(text, [row])
+        if number % 100 == 0:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def _rows(database: Database, view: ViewParams) -> Iterator[list[Any]]:
+    with database.reading() as session:
+        pinned = baseline(session, view)
+    yield _head(view, pinned)
+    after: int | None = None
+    while True:
+        with database.reading() as session:
+            listing = page(session, view, after, AT_ONCE)
+            names = studies.names(session, {run.values["study"] for run in listing.shown if run.values["study"]})
+            tagged = tags.of_runs(session, [run.id for run in listing.runs]) if "tag" in view.columns else {}
+        for run in listing.runs:
+            yield _run(run, view, pinned, names, tagged.get(run.id, []))
+        for group in listing.groups:
+            yield _group(group, view, pinned)
+        if listing.next_after is None:
+            return
+        after = listing.next_after
+
+
+def _head(view: ViewParams, pinned: Baseline | None) -> list[str]:
+    head = ["first_run", "arm", "runs", "score_n", "score_lower"] if view.grouped else ["run", "arm"]
+    for name in view.columns:
+        own = name + BASE_UNITS.get(FIELDS[name].kind, "")
+        if view.grouped and name in SUMMED:
+            head += [f"{own}_mean", f"{own}_sd"]
+        elif not view.grouped or name in SHARED:
+            head += [own, "study_name"] if name == "study" else [own]
+        else:
+            continue
+        if pinned and _differs(name):
+            head.append(f"{own}_minus_baseline")
+    return head
+
+
+def _run(run: RunValues, view: ViewParams, pinned: Baseline | None, names: dict[int, str], own: list[str]) -> list[Any]:
+    row: list[Any] = [run.id, run.values["arm"]]
+    for name in view.columns:
+        value = run.values.get(name)
+        if name == "tag":
+            row.append(", ".join(own))
+        elif name == "study":
+            row += [value, names.get(value or 0, "")]
+        else:
+            row.append(value.isoformat(timespec="seconds") if isinstance(value, datetime) else value)
+        if pinned and _differs(name):
+            row.append(_difference(name, value, conditions_of(run), pinned))
+    return row
+
+
+def _group(group: Group, view: ViewParams, pinned: Baseline | None) -> list[Any]:
+    values, score = group.first.values, group.spreads["score"]
+    row: list[Any] = [group.first.id, values["arm"], len(group.runs), score.n, score.lower]
+    for name in view.columns:
+        if name in SUMMED:
+            spread = group.spreads[name]
+            row += [spread.mean, spread.sd]
+            if pinned and _differs(name):
+                row.append(_difference(name, spread.mean, conditions_of_group(group), pinned))
+        elif name in SHARED:
+            row.append(values.get(name))
+    return row
+
+
+def _differs(name: str) -> bool:
+    return FIELDS[name].numeric and name not in PLAIN
+
+
+def _difference(name: str, value: Any, conditions: RunConditions, pinned: Baseline) -> Any:
+    there = pinned.numbers.get(name)
+    if value is None or there is None or field_confounder(FIELDS[name], conditions, pinned.conditions):
+        return None
+    return value - there
+
 
 router = APIRouter(include_in_schema=False)
 

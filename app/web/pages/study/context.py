@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from app.domain.comparison.baselines import unfinished
 from app.domain.comparison.learning.causes import Causes
+from app.domain.comparison.learning.run_learning import RunLearning
+from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.base_model import ModelFacts
+from app.domain.models.weight_delta import WeightDeltaSummary
 from app.domain.resources.calibration import EstimateBand
+from app.domain.runs.result import Steps
 from app.services.runs import annotations
 from app.services.runs.annotations import Notes
 from app.services.studies import studies as study_service
@@ -20,19 +25,105 @@ from app.store.models import queries as base_models
 from app.web.address import Address
 from app.web.figures.curves.axes import QUANTITIES, X_AXES
 from app.web.figures.drawing.axes import axis_options
+from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.resources.time import train_estimates
+from app.web.figures.runs.confusion import confusion_matrix
+from app.web.figures.runs.weight_delta import Deltas, drawable
 from app.web.figures.studies.arms_table import ArmsTable
 from app.web.figures.studies.study import FIGURES, StudyData, study_figure
 from app.web.figures.studies.view import ViewParams
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
-from app.web.pages.study.learning import LearningRun, ReferenceConfusion, learning_runs, reference_confusion
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
-from app.web.pages.study.weight_delta import StudyWeightDeltas
 from app.web.site import Part, study_parts
 from app.words.format import capitalized, general
 from app.words.i18n import gettext as _
+from app.words.runs.weight_delta import MEASURES, MOST_SAID, arm_sentence, explained, weight_sentence
+
+
+class LearningRun(NamedTuple):
+    """A run with a result."""
+
+    arm: StudyArm
+    run: RunOutcome
+    learned: RunLearning
+
+    @property
+    def score(self) -> float | None:
+        """On the test split."""
+        return float(self.run.scores.mean()) if self.run.scores is not None else None
+
+
+class ReferenceConfusion(NamedTuple):
+    """The confusion matrix of a run of the reference."""
+
+    run: RunOutcome
+    drawn: Drawn
+
+
+def reference_confusion(study: StudyComparison) -> ReferenceConfusion | None:
+    """Confusion matrix of its first seed; None where no run of it has one. Its files are those of the run."""
+    for run in study.reference.succeeded:
+        if run.result and (matrix := run.result.confusion) and matrix.answers and study.labels:
+            figure = confusion_matrix(matrix, study.labels, MarkStyle("", study.reference.family))
+            return ReferenceConfusion(run, drawn(figure, f"/runs/{run.run_id}/charts"))
+    return None
+
+
+def learning_runs(study: StudyComparison, steps: Mapping[int, Steps]) -> list[LearningRun]:
+    return [
+        LearningRun(arm, run, RunLearning.of(run.result, steps.get(run.run_id), study.labels))
+        for arm in study.arms
+        for run in arm.succeeded
+        if run.result
+    ]
+
+
+@dataclass(frozen=True)
+class StudyWeightDeltas:
+    study: StudyComparison
+    by_arm: Deltas
+    view: ViewParams
+
+    @property
+    def arms(self) -> list[StudyArm]:
+        """Those with a result."""
+        return [arm for arm in self.study.arms if arm.succeeded]
+
+    @property
+    def mappable(self) -> list[tuple[str, str]]:
+        """Arms whose matrices can be mapped, as options."""
+        return [(arm.title, arm.title) for arm, _delta in drawable(self.study, self.by_arm)]
+
+    @property
+    def mapped(self) -> str:
+        """The arm whose matrices are mapped."""
+        return self.view.matrices_arm or self.mappable[0][0]
+
+    @property
+    def measures(self) -> list[tuple[str, str]]:
+        return [(name, _(measure.title)) for name, measure in MEASURES.items()]
+
+    @cached_property
+    def largest(self) -> WeightDeltaSummary | None:
+        """The summary over the most matrices, which describes them before training."""
+        return max((summary for _arm, summary in self._summaries), key=lambda s: s.matrices, default=None)
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """On the first arms, and on the matrices before training."""
+        of_arms = [arm_sentence(arm, summary) for arm, summary in self._summaries[:MOST_SAID]]
+        return [*of_arms, *([weight_sentence(self.largest)] if self.largest else [])]
+
+    @property
+    def explanation(self) -> str:
+        return explained()
+
+    @cached_property
+    def _summaries(self) -> list[tuple[StudyArm, WeightDeltaSummary]]:
+        return [(arm, delta.summary) for arm, delta in drawable(self.study, self.by_arm) if delta.summary]
+
 
 Choice = tuple[str, str]
 """Value and title of an option."""

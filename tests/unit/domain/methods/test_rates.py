@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.methods import METHODS, FullSpec, LoraSpec
-from app.domain.methods.rates import default_rate
+from app.domain.methods.base import default_rate
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec

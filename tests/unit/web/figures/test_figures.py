@@ -16,9 +16,8 @@ from app.web.figures.drawing.scales import Domain, Reach, Side
 from app.web.figures.drawing.theme import FAMILIES, MarkStyle
 from app.web.figures.figure import Figure, drawn
 from app.web.figures.runs.run import RunData, run_figures
-from app.web.figures.studies.study import FIGURES, StudyData, study_figure
-from app.web.figures.studies.verdict import Differences, Row
-from app.web.figures.studies.verdict import chart as differences_chart
+from app.web.figures.studies.study import FIGURES, Differences, Row, StudyData, study_figure
+from app.web.figures.studies.study import chart as differences_chart
 from app.web.figures.studies.view import USUAL
 from tests.support.rows.factories import ARMS, FULL, STATES, plain, seed_study
 

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from app.domain.comparison.study import StudyComparison
 from app.services.studies import studies
 from app.store.studies import queries as study_queries
-from app.web.pages.studies.context import Scale
+from app.web.pages.studies.routes import Scale
 from tests.unit.web.conftest import database_of
 
 

@@ -13,7 +13,7 @@ from app.store.resources import devices
 from app.store.tables import EstimateRow
 from app.store.workers import clock
 from app.store.workers import queries as worker_queries
-from app.web.pages.workers.context import gpu_rows
+from app.web.pages.workers.routes import gpu_rows
 from tests.support.filled import estimates as filled_estimates
 from tests.support.filled.filled import GPUS
 from tests.support.rows.factories import plain

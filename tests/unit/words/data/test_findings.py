@@ -17,10 +17,7 @@ from app.words.data.findings import with_message
 from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
-SENTENCES = [
-    ROOT / "app/words/data" / name
-    for name in ("findings.py", "tag_findings.py", "preference_findings.py", "image_findings.py", "preview_findings.py")
-]
+SENTENCES = [ROOT / "app/words/data" / name for name in ("findings.py", "tag_findings.py", "preference_findings.py")]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
 COLUMNS = [{"name": name, "kind": "text", "examples": [], "empty": 0, "distinct": 2} for name in ("text", "label")]
 

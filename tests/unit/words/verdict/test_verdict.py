@@ -13,7 +13,7 @@ from app.store.studies import queries as studies
 from app.web.address import Address
 from app.web.api.studies.comparison import RunComparisonOut
 from app.web.figures.studies.arms_table import ArmsTable
-from app.web.figures.studies.verdict import verdict
+from app.web.figures.studies.study import verdict
 from app.words.verdict.headline import runs_lead
 from app.words.verdict.verdict import (
     difference_text,

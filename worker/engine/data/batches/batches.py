@@ -2,6 +2,13 @@
 
 The training order depends only on the seed, the epoch, the batch size and the rows: every arm with the same seed sees
 the same rows in the same order.
+
+host     batch 1 | batch 2 | batch 3 …          builds batches and queues copies and kernels
+    device     copy 1, step 1, copy 2, step 2 …     in this order
+
+Nothing in a step reads from the device, so the host is ahead of it: the copy of the next batch is queued while the step
+before it is computed, behind its kernels. A batch has some kilobytes, whose copy takes microseconds; a stream of its
+own would overlap these, and hold a second batch.
 """
 
 import random
@@ -23,8 +30,15 @@ from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import Format
-from worker.engine.data.batches.pinned import copied
 from worker.engine.data.rows import values_of
+
+
+def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, for CUDA through pinned memory: from other memory `non_blocking` has no effect, and the
+    host would wait until the device has reached the copy. torch keeps pinned memory until its copy is done."""
+    source = tensor.pin_memory() if device.type == "cuda" else tensor
+    return source.to(device, non_blocking=True)
+
 
 ALIGNED = 8
 """Padded lengths are multiples of it. For every new shape of a product in bfloat16, oneDNN compiles a kernel on a CPU,

@@ -1,7 +1,9 @@
 """Previews of rows as the model will see them, tokenized by the same functions as training but without the model;
-images by its processor."""
+images by its processor.
+"""
 
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from app.domain.data.dataset import (
     ROWS,
     SPLITS,
     ChatRow,
+    ImageRow,
     LabelledRow,
     PairRow,
     PreferenceChatRow,
@@ -25,6 +28,7 @@ from app.domain.data.dataset import (
     TextRow,
 )
 from app.domain.data.findings import Details, Example, Finding, excerpt
+from app.domain.data.images import png_of, size_of
 from app.domain.data.previews import (
     LOOKED_AT,
     MOST_TOKENS,
@@ -41,12 +45,39 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import TASKS
 from worker.engine.data.batches.batches import unreadable_dataset
+from worker.engine.data.images import opened, resized
 from worker.engine.data.lines import WARNINGS
-from worker.engine.data.previews.images import previewed
 from worker.engine.data.previews.tokens import TOKENIZERS, TokenizedRow
 from worker.engine.data.rows import values_of
+from worker.engine.data.stored_images import pngs
 from worker.engine.models.hub import hub
 from worker.engine.models.load import load_processor
+
+
+def previewed(processor: Any, rows: Sequence[Row]) -> list[PreviewRow]:
+    """The first rows. Raises `RunFailed` for a damaged image."""
+    images = [row for row in rows if isinstance(row, ImageRow)][:PREVIEWED_ROWS]
+    shown = []
+    for place, image in pngs(images):
+        row = images[place]
+        [pixels] = resized(processor, [opened(image)])
+        _channels, height, width = pixels.shape
+        png = png_of(width, height, pixels.transpose(1, 2, 0).tobytes())
+        shown.append(
+            PreviewRow(
+                item=row.item,
+                split=row.split,
+                label=row.label,
+                tokens=[],
+                length=0,
+                kept=0,
+                image=f"data:image/png;base64,{b64encode(png).decode()}",
+                seen_size=(width, height),
+                stored_size=size_of(image),
+            )
+        )
+    return shown
+
 
 _BATCH = 5000
 _EXAMPLES = 3

@@ -14,8 +14,7 @@ from app.settings import Settings
 from app.store.tables import RunRow
 from app.web.figures.drawing import render
 from app.web.figures.figure import Figure
-from app.web.figures.resources.break_even import BreakEven, break_even
-from app.web.figures.resources.upkeep import money
+from app.web.figures.resources.break_even import BreakEven, break_even, money
 from app.web.figures.studies.study import StudyData
 from app.web.figures.studies.view import PriceParams
 from tests.support.rows.factories import plain, seed_study

@@ -6,8 +6,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.support.tiny import lm as tiny_lm
+from worker.engine.estimation.estimate import writing_peak
 from worker.engine.estimation.fake import Answers, no_rows_side_by_side, replace_tensors
-from worker.engine.estimation.generation import writing_peak
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.memory.ledger import Journal, rounded_on_host

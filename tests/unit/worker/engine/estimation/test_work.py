@@ -13,9 +13,8 @@ from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, request_of
 from worker.engine.data.batches.batches import read
 from worker.engine.data.batches.order import Order
-from worker.engine.estimation.estimate import estimate_run, fake_steps
+from worker.engine.estimation.estimate import estimate_run, fake_steps, work_of_batches
 from worker.engine.estimation.unloaded import unloaded
-from worker.engine.estimation.work import work_of_batches
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
 

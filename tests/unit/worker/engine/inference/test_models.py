@@ -23,8 +23,7 @@ from app.domain.models.hub_access import HubAccess
 from tests.support.rows import inferred
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.inference import models as inference_models
-from worker.engine.inference.memory import WORKING_BYTES
-from worker.engine.inference.models import Models
+from worker.engine.inference.models import WORKING_BYTES, Models
 from worker.engine.models.load import load
 
 

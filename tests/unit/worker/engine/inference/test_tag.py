@@ -14,7 +14,7 @@ from tests.support.rows import exported, inferred
 from tests.support.tiny import tags as tiny_tags
 from tests.support.tiny import texts as tiny
 from worker.engine.exporting import check, merge
-from worker.engine.inference import tag
+from worker.engine.inference import answer
 from worker.engine.inference.answer import Cancelled
 
 LORA = LoraSpec(r=4)
@@ -35,9 +35,9 @@ def tagger(folder: Path, spec: Any = LORA) -> tuple[ModelJob, list[list[int]], l
 def test_words_have_the_tags_of_the_runs_own_evaluation(tmp_path: Path, spec: Any) -> None:
     job, tags, words = tagger(tmp_path, spec)
     found = inferred.predictions(inferred.asked(inferred.models(), [job], words))
-    named = [[tiny_tags.TAGS[tag] for tag in row] for row in tags]
+    named = [[tiny_tags.TAGS[answer] for answer in row] for row in tags]
     assert [[word["tag"] for word in one["words"]] for one in found] == named
-    assert len({tag for row in named for tag in row}) > 1
+    assert len({answer for row in named for answer in row}) > 1
     assert all(0.25 <= word["probability"] <= 1 for one in found for word in one["words"])
 
 
@@ -54,16 +54,16 @@ def test_entities_lie_at_their_characters_and_side_by_side_models_answer_alike(t
 
 def test_too_many_words_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     most = ["!" * MOST_WORDS]
-    assert len(tag.sentences(most, lambda: None)[0].words) == MOST_WORDS
+    assert len(answer.sentences(most, lambda: None)[0].words) == MOST_WORDS
     with pytest.raises(Invalid) as refused:
-        tag.sentences(["a", "!" * 100_000], lambda: None)
+        answer.sentences(["a", "!" * 100_000], lambda: None)
     assert [(one.path, str(one.message)) for one in refused.value.fields] == [
         ("inputs.1", "This input has more than 10000 words")
     ]
-    monkeypatch.setattr(tag, "MOST_REQUEST_WORDS", 2 * MOST_WORDS)
-    assert len(tag.sentences(most * 2, lambda: None)) == 2
+    monkeypatch.setattr(answer, "MOST_REQUEST_WORDS", 2 * MOST_WORDS)
+    assert len(answer.sentences(most * 2, lambda: None)) == 2
     with pytest.raises(Invalid, match="more than 20000 words together"):
-        tag.sentences([*most * 2, ["a"]], lambda: None)
+        answer.sentences([*most * 2, ["a"]], lambda: None)
 
 
 def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
@@ -76,7 +76,7 @@ def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        tag.sentences(["a"] * 5, between)
+        answer.sentences(["a"] * 5, between)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from worker.engine.loop.schedule import Schedule, factor, warmup
+from worker.engine.loop.train import Schedule, factor, warmup
 
 
 def test_warm_up_rises_to_the_peak_and_no_step_is_lost() -> None:

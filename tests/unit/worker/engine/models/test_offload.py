@@ -14,9 +14,8 @@ from app.domain.runs.training import TrainingArguments
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from worker.engine.memory.ledger import Journal
-from worker.engine.models import offload
-from worker.engine.models.load import checkpoint_blocks, recompute, refuse_offload
-from worker.engine.models.offload import offload_blocks
+from worker.engine.models import load
+from worker.engine.models.load import checkpoint_blocks, offload_blocks, recompute, refuse_offload
 
 OFFLOADED = LeanFullSpec(optim="adafactor", offload_activations=True)
 ROWS, LENGTH, WIDTH, LAYERS = 64, 16, 32, 4
@@ -105,6 +104,6 @@ def test_a_recomputation_has_the_random_state_of_the_blocks_device(monkeypatch: 
         devices.append({value.device for value in args if isinstance(value, torch.Tensor)})
         return checkpoint(run, *args, **options)
 
-    monkeypatch.setattr(offload, "checkpoint", recorded)
+    monkeypatch.setattr(load, "checkpoint", recorded)
     step(model_of("bert", offloaded=True))  # without padding, so that no mask brings its device
     assert devices == [{torch.device("cpu")}] * LAYERS

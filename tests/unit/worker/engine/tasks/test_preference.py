@@ -27,8 +27,7 @@ from worker.engine.models.dropout import disable_dropout, use_fast_dropout
 from worker.engine.models.load import check_task
 from worker.engine.ranks.team import Team
 from worker.engine.tasks import preference
-from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
-from worker.engine.tasks.preference_losses import pair_losses
+from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences, pair_losses
 
 CPU = torch.device("cpu")
 PAIR = PreferenceRow("p", "test", "count from one :", " two three", " four")
