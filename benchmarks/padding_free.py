@@ -1,4 +1,5 @@
-"""What padding-free batches save on a CPU: an epoch in padded batches, sorted and not, and in padding-free ones.
+"""What padding-free batches save on a CPU: an epoch in padded batches, sorted and not, and in padding-free ones, with
+their tokens filled up to `CPU_MULTIPLE` and not.
 
     python -m benchmarks.padding_free texts.csv [rows, 320] [rounds, 2] [max_length, 256]
 
@@ -19,6 +20,7 @@ import torch
 from app.domain.methods import LoraSpec
 from app.samples import samples as sample
 from benchmarks.speed.tables import spread
+from worker.engine.data.batches import padding_free
 from worker.engine.data.batches.batches import Batch, padded, training_order
 from worker.engine.data.batches.padding_free import RowsApart, without_padding
 from worker.engine.device.environment import computes_in_bf16, prepare
@@ -32,8 +34,9 @@ from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, sett
 from worker.engine.tasks import TASKS
 
 CPU, TASK, BATCH = torch.device("cpu"), "sequence-classification", 16
+FILLED = padding_free.CPU_MULTIPLE
 METHOD = LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])
-SIDES = ("not sorted", "sorted within 4 batches", "padding-free")
+SIDES = ("not sorted", "sorted within 4 batches", "padding-free, not filled up", "padding-free")
 
 
 def main(file: str, count: int, rounds: int, max_length: int) -> None:
@@ -78,11 +81,12 @@ def main(file: str, count: int, rounds: int, max_length: int) -> None:
     computed = dict.fromkeys(SIDES, 0)
     for epoch in range(rounds):
         mixed = training_order([0] * len(rows), BATCH, 0, epoch)
-        orders = [mixed, training_order(lengths, BATCH, 0, epoch), mixed]
+        orders = [mixed, training_order(lengths, BATCH, 0, epoch), mixed, mixed]
         totals = dict.fromkeys(SIDES, 0.0)
         for batches in zip(*orders, strict=True):
             for side, indices in zip(SIDES, batches, strict=True):
-                free = side == "padding-free"
+                free = side.startswith("padding-free")
+                padding_free.CPU_MULTIPLE = FILLED if side == "padding-free" else 1
                 totals[side] += step(indices, free)
                 read = [lengths[i] for i in indices]
                 computed[side] += sum(read) if free else len(read) * max(read)

@@ -25,9 +25,9 @@ from app.domain.resources.work import Work
 
 _Array = NDArray[np.float64]
 
-USUAL = (1.3, 2.0, 1.0)
+USUAL = (2.0, 2.0, 0.9)
 """What training takes for a call, a byte and a floating-point operation, as multiples of what is measured alone."""
-FACTORS = (1.4, 2.0, 1.25)
+FACTORS = (1.6, 2.0, 1.25)
 """Each of these may be larger or smaller by this factor (one standard deviation)."""
 ASSUMED_FACTORS = (2.5, 3.0, 2.5)
 """The same where the rate has not been measured but is assumed."""
