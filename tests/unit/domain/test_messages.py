@@ -1,4 +1,4 @@
-"""A message is English text that can be said in another language, wherever it has been meanwhile."""
+"""Messages and their translation; the first line of an error."""
 
 import copy
 import json
@@ -7,7 +7,7 @@ import pickle
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import FieldError, Invalid, first_line
 from app.domain.messages import Message
 from app.domain.validation import invalid_field
 
@@ -70,3 +70,18 @@ def test_an_error_about_fields_says_what_is_wrong_and_what_to_do() -> None:
     assert str(error) == "BERT has no block 7. use LoRA. too large."
     assert isinstance(error.message, Message)
     assert translated(error.message) == "Bloko 7 mankas al BERT! uzu LoRA! too large."
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("the file is broken.\nTry another."), "the file is broken"),
+        (OSError("\n  cannot open x:\n  no such file"), "cannot open x"),
+        (KeyError("a.b"), "'a.b'"),
+        (RuntimeError("disk full \nmore"), "disk full"),
+        (RuntimeError(), "RuntimeError"),
+        (ValueError(" \n"), "ValueError"),
+    ],
+)
+def test_the_first_line_of_an_error(error: Exception, line: str) -> None:
+    assert first_line(error) == line

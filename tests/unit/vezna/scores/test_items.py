@@ -1,15 +1,18 @@
-"""Hashes of rows: the same for the same rows, whatever a tokenizer made of them."""
+"""Items of a script's test set, and the version of a metric."""
 
 import datetime
+import math
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 import pytest
 
 from vezna.scores.items import is_stream, item_groups, item_names, split_hash
+from vezna.scores.metric_version import ARGMAX, version_of
 from vezna.tracking import _facts
 
 ROWS = [{"text": "a cat", "label": 0}, {"text": "a dog", "label": 1}, {"text": "a cat", "label": 0}]
@@ -159,3 +162,94 @@ def test_rows_are_read_one_by_one() -> None:
         item_groups(rows, names, **how)
         assert tracemalloc.get_traced_memory()[1] < 10e6
         tracemalloc.stop()
+
+
+THRESHOLD = 0.5
+TABLE = {"a": 0.5}
+
+
+class Score:
+    """Scores by a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def __call__(self, output: list[float]) -> list[float]:
+        """Whether each value exceeds it."""
+        return self.method(output)
+
+    def method(self, output: list[float]) -> list[float]:
+        """Whether each value exceeds it."""
+        return [float(value > self.threshold) for value in output]
+
+
+def plain(output: list[float]) -> list[float]:
+    """Of nothing but its code and a module."""
+    return [float(math.floor(value)) for value in output]
+
+
+def above(output: list[float], threshold: float) -> list[float]:
+    """By an argument."""
+    return [float(value > threshold) for value in output]
+
+
+def above_global(output: list[float]) -> list[float]:
+    """By a global number."""
+    return [float(value > THRESHOLD) for value in output]
+
+
+def of_table(output: list[float]) -> list[float]:
+    """By a global object."""
+    return [TABLE["a"] for _value in output]
+
+
+def closure(threshold: float) -> Callable[[list[float]], list[float]]:
+    """By a variable of the function around it."""
+
+    def score(output: list[float]) -> list[float]:
+        return [float(value > threshold) for value in output]
+
+    return score
+
+
+def with_default(threshold: float) -> Callable[[list[float]], list[float]]:
+    """By a default."""
+
+    def score(output: list[float], threshold: float = threshold) -> list[float]:
+        return [float(value > threshold) for value in output]
+
+    return score
+
+
+def decorated(threshold: float) -> Callable[[list[float]], list[float]]:
+    """As a decorator makes one."""
+
+    @wraps(plain)
+    def score(output: list[float]) -> list[float]:
+        return [value * threshold for value in plain(output)]
+
+    return score
+
+
+without_source: dict[str, Any] = {}
+exec("def score(output): return output", without_source)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Score(0.1), Score(0.1).method, partial(above, threshold=0.1), closure(0.1), decorated(0.1), of_table,
+        lambda output: output, without_source["score"], len,
+    ],
+)  # fmt: skip
+def test_what_the_code_does_not_tell_gets_no_version(function: Callable[..., Any]) -> None:
+    assert version_of(function) == ""
+
+
+def test_a_function_is_known_by_its_code_its_defaults_and_its_global_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version_of(None) == ARGMAX
+    assert version_of(plain).startswith("plain, SHA-256 ") and version_of(plain) == version_of(plain)
+    assert version_of(with_default(0.1)) == version_of(with_default(0.1)) != version_of(with_default(0.9))
+    before = version_of(above_global)
+    monkeypatch.setitem(globals(), "THRESHOLD", 0.9)
+    assert before and version_of(above_global) not in ("", before)

@@ -17,7 +17,7 @@ from tests.support.filled import estimates as filled_estimates
 from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
-from tests.unit.web.pages.new_study.test_memory_fit import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
+from tests.unit.web.pages.new_study.test_new_study import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
 
 FULL = {"arms.0.method.kind": "full", "arms.0.name": "slow", "arms.0.learning_rate": "5e-5"}
 

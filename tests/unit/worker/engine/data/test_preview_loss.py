@@ -1,25 +1,30 @@
-"""Which tokens are in the loss: a preview says what training's labels are, and where they are unusual."""
+"""Tokens in the loss: previews mark those that training learns from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, Row, TextRow
+from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, Row, Split, TextRow
 from app.domain.data.findings import FindingCode
 from app.domain.data.previews import Preview, PreviewRow
 from app.domain.data.turns import Message, message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
 from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import preferences as tiny_preferences
 from tests.support.tiny import texts as tiny
 from tests.support.tiny.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
 from tests.unit.worker.engine.data.previews import test_previews
+from tests.unit.worker.engine.tasks.test_preference import PAIR, encoded
 from worker.engine.data.batches.batches import IGNORED
+from worker.engine.data.describe import describe_data
+from worker.engine.data.lines import LineWriter
 from worker.engine.tasks import causal_lm, preference
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -230,3 +235,37 @@ def test_what_is_unusual_is_found_and_logged(tmp_path: Path, name: str) -> None:
     logs = trained(model, [row], form, "causal-lm", max_length, only=only)[1]
     said = [line for line in logs if "1 of 1 rows" in line and "longer than max_length" not in line]
     assert len(said) == len(codes)
+
+
+def test_max_length_limits_each_answer_of_a_pair_with_its_prompt(tmp_path: Path) -> None:
+    """So the length that most rows do not exceed is that of the longer answer, not that of both."""
+    rows: list[Row] = [PAIR._replace(item=str(place)) for place in range(19)]
+    rows.append(PAIR._replace(item="long", rejected=" one two three four five six"))
+    splits: Mapping[Split, Sequence[Row]] = {"train": rows}
+    for limit, truncated in ((64, 0), (8, 1), (7, 20)):
+        folder = tmp_path / str(limit)
+        examples = encoded(rows, folder, max_length=limit)
+        seen = describe_data(splits, examples, tiny_preferences.FAST.per_device_train_batch_size, 0)
+        assert (seen.truncated_rows, seen.long_tokens) == (truncated, 7)
+
+
+UNKNOWN, GOOD, BAR, BAZ, END = range(5)
+
+
+@pytest.fixture
+def writer() -> LineWriter:
+    words = {"<unk>": UNKNOWN, "good": GOOD, "bar": BAR, "baz": BAZ, "</s>": END}
+    model = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>", eos_token="</s>")
+    return LineWriter(tokenizer, {END}, completion_only=True)
+
+
+@pytest.mark.parametrize(("prompt", "apart"), [("good foo", 1), ("good foo ", 0)])
+def test_an_unknown_word_at_a_prompts_end_hides_no_word_of_the_completion(
+    writer: LineWriter, prompt: str, apart: int
+) -> None:
+    [line] = writer.lines([PairRow("i", "train", prompt, "bar baz")])
+    assert line.ids == [GOOD, UNKNOWN, BAR, BAZ, END]
+    assert line.learnt == [False, False, True, True, True]
+    assert writer.apart == apart

@@ -1,19 +1,28 @@
-"""Answers: class probabilities and word importance, texts as the evaluation generates them, tokens one by one."""
+"""Answers of trained models: classes, texts, tags and pictures."""
 
 import json
 import math
+from base64 import b64decode
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from app.domain.data.images import png_of
 from app.domain.errors import Invalid
-from app.domain.inference import Decoding, InferenceRequest, Subject, WorkRequest
-from app.domain.methods import FullSpec, LoraSpec
-from tests.support.rows import inferred
+from app.domain.inference import MOST_WORDS, Decoding, InferenceRequest, ModelJob, Picture, Subject, WorkRequest
+from app.domain.methods import FullSpec, LoraSpec, PromptSpec
+from app.domain.models.exports import ExportFormat
+from tests.support.rows import exported, inferred
+from tests.support.tiny import images as tiny_images
+from tests.support.tiny import tags as tiny_tags
 from tests.support.tiny import texts as tiny
+from worker.engine.exporting import check, merge
+from worker.engine.inference import answer
 from worker.engine.inference import answer as answering
 from worker.engine.inference import generate as generating
 from worker.engine.inference.answer import Answering, Cancelled
@@ -198,3 +207,112 @@ def test_other_architectures_stream_what_they_generate(kind: str, tmp_path: Path
     events = inferred.asked(inferred.models(), [job], ["count from one"], "compare")
     assert "".join(e["text"] for e in events if e["type"] == "token") == prediction["text"]
     assert events[-1]["type"] == "finished"
+
+
+LORA = LoraSpec(r=4)
+
+
+def tagger(folder: Path, spec: Any = LORA) -> tuple[ModelJob, list[list[int]], list[list[str]]]:
+    """A run that tags words, its own evaluation's predictions of its test items, and the words of these."""
+    job = tiny_tags.job(folder / "job", tiny.save_model(folder / "base"), spec)
+    found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
+    _base, tokenizer = merge.base_model(job, torch.float32)
+    examples, predictions = check.predict(found, model, tokenizer, lambda _share: None)
+    words = [row.tokens for row in examples.rows]
+    whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
+    return whole, predictions.columns["prediction"], words
+
+
+@pytest.mark.parametrize("spec", [LORA, PromptSpec(num_virtual_tokens=2)], ids=lambda one: one.kind)
+def test_words_have_the_tags_of_the_runs_own_evaluation(tmp_path: Path, spec: Any) -> None:
+    job, tags, words = tagger(tmp_path, spec)
+    found = inferred.predictions(inferred.asked(inferred.models(), [job], words))
+    named = [[tiny_tags.TAGS[answer] for answer in row] for row in tags]
+    assert [[word["tag"] for word in one["words"]] for one in found] == named
+    assert len({answer for row in named for answer in row}) > 1
+    assert all(0.25 <= word["probability"] <= 1 for one in found for word in one["words"])
+
+
+def test_entities_lie_at_their_characters_and_side_by_side_models_answer_alike(tmp_path: Path) -> None:
+    job, _tags, _words = tagger(tmp_path)
+    events = inferred.asked(inferred.models(), [job, inferred.base_of(job)], ["  the cat, (red) dog!"], "compare")
+    own, base = [event["predictions"][0] for event in events if event["type"] == "answers"]
+    text = "  the cat, (red) dog!"
+    assert [word["text"] for word in own["words"]] == ["the", "cat", ",", "(", "red", ")", "dog", "!"]
+    for one in (own, base):
+        assert all(text[part["start"] : part["end"]] == part["text"] for part in (*one["words"], *one["entities"]))
+    assert own["words"] != base["words"]
+
+
+def test_too_many_words_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = ["!" * MOST_WORDS]
+    assert len(answer.sentences(most, lambda: None)[0].words) == MOST_WORDS
+    with pytest.raises(Invalid) as refused:
+        answer.sentences(["a", "!" * 100_000], lambda: None)
+    assert [(one.path, str(one.message)) for one in refused.value.fields] == [
+        ("inputs.1", "This input has more than 10000 words")
+    ]
+    monkeypatch.setattr(answer, "MOST_REQUEST_WORDS", 2 * MOST_WORDS)
+    assert len(answer.sentences(most * 2, lambda: None)) == 2
+    with pytest.raises(Invalid, match="more than 20000 words together"):
+        answer.sentences([*most * 2, ["a"]], lambda: None)
+
+
+def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
+    read = 0
+
+    def between() -> None:
+        nonlocal read
+        read += 1
+        if read == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        answer.sentences(["a"] * 5, between)
+
+
+@pytest.mark.slow
+def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: Path) -> None:
+    job, _tags, _words = tagger(tmp_path)
+    with pytest.raises(Invalid, match="42 tokens"):
+        inferred.asked(inferred.models(), [job], ["the cat " * 20])
+    [cut] = inferred.predictions(inferred.asked(inferred.models(), [job], ["the cat " * 20], truncate=True))
+    assert [("tag" in word) for word in cut["words"]] == [True] * 14 + [False] * 26 and cut["tokens"] == 16
+    assert inferred.predictions(inferred.asked(inferred.models(), [job], ["cat", ["the", "dog"]]))[1]["tokens"] == 4
+    with pytest.raises(Invalid, match="reads no conversation"):
+        inferred.asked(inferred.models(), [job], [[{"role": "user", "content": "cat"}]])
+
+
+def image_classifier(folder: Path, spec: Any) -> tuple[ModelJob, list[int]]:
+    """A run that classifies images, and its own evaluation's predictions of its test items."""
+    job = tiny_images.job(folder / "job", tiny_images.save_model(folder / "base"), spec)
+    found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
+    _base, processor = merge.base_model(job, torch.float32)
+    _examples, predictions = check.predict(found, model, processor, lambda _share: None)
+    whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
+    return whole, predictions.columns["prediction"]
+
+
+@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
+def test_pictures_have_the_labels_of_the_runs_own_evaluation(spec: Any, tmp_path: Path) -> None:
+    job, labels = image_classifier(tmp_path, spec)
+    pictures = [Picture.of(row.image) for row in tiny_images.rows() if row.split == "test"]
+    found = inferred.predictions(inferred.asked(inferred.models(), [job], pictures[:16]))
+    assert [one["label"] for one in found] == [tiny_images.LABELS[label] for label in labels[:16]]
+    assert all(sum(one["probabilities"].values()) == pytest.approx(1) for one in found)
+    half = job.model_copy(update={"dtype": "bfloat16", "key": "run 1/1 bf16"})
+    rounded = inferred.predictions(inferred.asked(inferred.models(), [half], pictures[:16]))
+    for one, other in zip(found, rounded, strict=True):
+        assert list(other["probabilities"].values()) == pytest.approx(list(one["probabilities"].values()), abs=0.05)
+
+
+def test_side_by_side_models_show_what_the_first_one_reads(tmp_path: Path) -> None:
+    job, _labels = image_classifier(tmp_path, LoraSpec(r=4))
+    png = png_of(*tiny_images.picture(3, 20, 12))
+    events = inferred.asked(inferred.models(), [job, inferred.base_of(job)], [Picture.of(png)], "compare")
+    [seen] = [event for event in events if event["type"] == "seen"]
+    assert (seen["size"], seen["stored_size"]) == ([16, 16], [20, 12])
+    image = Image.open(BytesIO(b64decode(seen["image"].removeprefix("data:image/png;base64,"))))
+    assert image.size == (16, 16)
+    own, base = [event["predictions"][0] for event in events if event["type"] == "answers"]
+    assert own["probabilities"] != base["probabilities"]
