@@ -57,9 +57,7 @@ def test_the_help_of_every_command_is_bulgarian(vezna: Callable[..., None], caps
         assert ENGLISH.findall(NAMES.sub("", printed)) == [], words
 
 
-def test_help_fits_a_terminal_of_80_columns_and_begins_with_first_sentences(
-    vezna: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_fits_80_columns_in_sentences(vezna: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     vezna("--help")
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) == 80

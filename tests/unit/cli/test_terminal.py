@@ -145,9 +145,7 @@ def test_a_terminal_says_what_would_decide_and_how_far_arms_are_above_the_best_b
         ({"VEZNA_LANGUAGE": "bg"}, ("compare", "1", "--json"), "en"),
     ],
 )
-def test_the_environment_decides_but_for_json(
-    environment: dict[str, str], arguments: tuple[str, ...], language: str
-) -> None:
+def test_the_environment_but_for_json(environment: dict[str, str], arguments: tuple[str, ...], language: str) -> None:
     assert language_of(environment, arguments) == language
 
 

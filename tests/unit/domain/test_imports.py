@@ -148,9 +148,7 @@ def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes
         ({"settings": {"a": {"b": -(10**400)}}}, "settings.a.b", "The number is too large to store"),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
-    changes: dict[str, Any], path: str, message: str
-) -> None:
+def test_a_wrong_field_is_named_with_its_remedy(changes: dict[str, Any], path: str, message: str) -> None:
     where, said, remedy = wrong(**changes)
     assert (where, said) == (path, message)
     assert remedy or said.startswith(("Must ", "This field is required"))  # which say what to do themselves

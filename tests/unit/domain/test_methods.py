@@ -191,9 +191,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
 
 
 @pytest.mark.parametrize(("spec", "model", "fault"), FAULTS, ids=lambda value: getattr(value, "kind", ""))
-def test_what_does_not_fit_is_said_with_the_numbers_and_a_remedy(
-    spec: MethodSpec, model: TaskModel, fault: FieldError
-) -> None:
+def test_what_does_not_fit_has_numbers_and_remedy(spec: MethodSpec, model: TaskModel, fault: FieldError) -> None:
     assert spec.incompatibility(model) == fault
 
 
@@ -312,9 +310,7 @@ def test_p_tuning_counts_an_lstm_as_torch_does() -> None:
         ({}, {}, None),
     ],
 )
-def test_lean_full_fine_tuning_names_the_argument_that_it_excludes(
-    fields: dict[str, Any], training: dict[str, Any], path: str | None
-) -> None:
+def test_lean_names_what_it_excludes(fields: dict[str, Any], training: dict[str, Any], path: str | None) -> None:
     clash = LeanFullSpec.model_validate(fields).clash(TrainingArguments.model_validate(training))
     assert (clash.path if clash else None) == path
 

@@ -137,9 +137,7 @@ class Sharded:
         raise AssertionError("the weights were gathered")
 
 
-def test_weights_that_lie_in_several_processes_are_neither_counted_nor_gathered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_weights_in_several_processes_are_neither_counted_nor_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert facts.of_model(Sharded()) == {"base_model": "someone/bert"}
     monkeypatch.setenv("WORLD_SIZE", "1")

@@ -120,9 +120,7 @@ def test_messages_among_the_values_of_a_sentence_are_translated_too() -> None:
         ("", ""),
     ],
 )
-def test_a_sentence_that_was_stored_in_english_is_said_in_the_language_of_the_page(
-    english: str, bulgarian: str
-) -> None:
+def test_a_stored_sentence_is_said_in_the_language_of_the_page(english: str, bulgarian: str) -> None:
     assert i18n.stored(english) == english
     i18n.speak("bg")
     try:

@@ -62,9 +62,7 @@ def test_the_verdicts_picture_calls_its_lines_what_they_are() -> None:
     assert plain(verdict(weighed(arms=(FULL, LORA))).note).startswith("Lines: 95 % interval over 646 test items")
 
 
-def test_a_study_that_was_looked_at_before_has_another_confidence_and_compares_as_its_own_page(
-    empty: TestClient,
-) -> None:
+def test_a_study_with_an_interim_look_has_another_confidence_also_compared(empty: TestClient) -> None:
     with database_of(empty).transaction() as session:
         study = seed_study(session)
         studies.get(session, study).interim_looks = 1

@@ -76,9 +76,7 @@ def test_runs_that_were_made_alike_differ_in_nothing_and_each_condition_has_its_
         ({"vezna": "2"}, "vezna", ("1", "1, 2")),
     ],
 )
-def test_what_differs_in_one_run_is_found_with_its_values(
-    change: dict[str, Any], name: str, values: tuple[str, str]
-) -> None:
+def test_what_differs_is_found_with_its_values(change: dict[str, Any], name: str, values: tuple[str, str]) -> None:
     found = differing([made(0), made(1)], [made(0, **change), made(1)])
     assert name in [c.name for c in found]
     [condition] = [c for c in found if c.name == name]
@@ -169,9 +167,7 @@ RUN: dict[ConditionName, str] = {
         ("trainable", {"device": "L4", "dataset": "other", "metric": "rouge_l"}, None),
     ],
 )
-def test_a_number_is_held_only_against_what_rests_on_the_same(
-    field: str, other: dict[ConditionName, str], what: ConfounderKind | None
-) -> None:
+def test_numbers_compare_on_one_basis(field: str, other: dict[ConditionName, str], what: ConfounderKind | None) -> None:
     assert field_confounder(FIELDS[field], RUN, RUN | other) == what
     assert field_confounder(FIELDS[field], RUN | other, RUN) == what
 

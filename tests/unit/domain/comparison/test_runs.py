@@ -206,9 +206,7 @@ def test_a_run_without_a_result_is_shown_and_blocks_nothing() -> None:
         ("batch", "4", ConfounderKind.BATCH_SIZE),
     ],
 )
-def test_what_differs_is_named_with_the_arms_of_each_value(
-    name: ConditionName, value: str, what: ConfounderKind
-) -> None:
+def test_what_differs_is_named_with_its_arms(name: ConditionName, value: str, what: ConfounderKind) -> None:
     found = compare_runs([run(1), run(2, "LoRA", conditions=HERE | {name: value})])
     [confounder] = [o for o in found.confounders if o.kind is what]
     assert sorted(confounder.arms) == ["LoRA", "full"]

@@ -52,9 +52,7 @@ def test_of_five_equal_arms_any_is_seldom_called_different() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.013), (3, 0.004)])
-def test_adding_seeds_to_what_is_undecided_adds_a_hundredth_to_what_is_falsely_claimed(
-    seeds: int, seed_sd: float
-) -> None:
+def test_adding_seeds_to_the_undecided_adds_a_hundredth_to_false_claims(seeds: int, seed_sd: float) -> None:
     first, last = simulated.extended(simulated.Design(seeds, 646, seed_sd, lasting_sd=2.0), 500, 0.02)
     assert first <= last <= first + 0.0125 + 3 * sqrt(0.0125 / 500)
 

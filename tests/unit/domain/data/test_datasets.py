@@ -115,9 +115,7 @@ def test_a_rows_split_depends_on_no_order(
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=200), SHARE, SHARE)
-def test_what_asks_the_same_is_on_one_side_and_every_label_is_trained(
-    asks: list[int], test: float, validation: float
-) -> None:
+def test_equal_inputs_are_on_one_side_and_labels_trained(asks: list[int], test: float, validation: float) -> None:
     labels = (np.array(asks) % 4).astype(np.int32)
     found = assign(rows(asks), labels, Splitting(test=test, validation=validation))
     for ask in set(asks):
@@ -264,7 +262,7 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
         ("preference", "preference", "preference_accuracy", {}),
     ],
 )
-def test_a_baseline_of_the_task_that_cannot_be_scored_has_a_reason(
+def test_an_unscorable_baseline_has_reasons(
     task: Task, rows: Format, metric: MetricName, reasons: dict[str, str]
 ) -> None:
     assert not_applicable(task, rows, metric) == reasons

@@ -148,9 +148,7 @@ def test_ids_dates_counts_and_free_texts_are_no_labels(tmp_path: Path, other: Ma
         ("label", lambda chance, row: f"{chance.uniform(0, 5):.3f}", "regression is not supported"),
     ],
 )
-def test_several_labels_and_quantities_make_no_dataset_without_labels(
-    tmp_path: Path, name: str, labels: Values, sentence: str
-) -> None:
+def test_several_labels_are_no_unlabelled_dataset(tmp_path: Path, name: str, labels: Values, sentence: str) -> None:
     scan = scan_of(tmp_path, {"text": text, name: labels})
     assert scan.mapping is None
     assert sentence in scan.reason and name in scan.reason

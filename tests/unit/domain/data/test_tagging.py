@@ -204,7 +204,5 @@ def test_random_rows_keep_their_entities(scheme: Scheme) -> None:
         ([], None),
     ],
 )
-def test_a_scheme_is_known_if_every_row_is_valid_in_it_and_in_no_other(
-    rows: list[list[str]], scheme: Scheme | None
-) -> None:
+def test_a_scheme_is_the_only_one_that_fits_every_row(rows: list[list[str]], scheme: Scheme | None) -> None:
     assert scheme_of(*rows) == scheme

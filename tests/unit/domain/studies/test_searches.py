@@ -145,9 +145,7 @@ def test_a_random_search_without_a_space_covers_two_decades() -> None:
         ({"dropout": [0.1]}, {}, "dropout", "no such field"),
     ],
 )
-def test_a_contradictory_space_is_refused_at_its_field(
-    search: dict[str, Any], values: dict[str, Any], path: str, says: str
-) -> None:
+def test_a_contradictory_space_is_refused(search: dict[str, Any], values: dict[str, Any], path: str, says: str) -> None:
     [(found, message, _remedy), *_others] = mistakes(search, **values)
     assert found == f"arms.0.search.{path}"
     assert says in message
@@ -301,9 +299,7 @@ def test_a_random_search_of_trials_is_queued_at_once() -> None:
 
 @pytest.mark.parametrize(("unit", "each", "budget"), [("tokens", 1000, 10_500), ("seconds", 20, 210)])
 @pytest.mark.parametrize("kind", [RandomTuning, TpeTuning])
-def test_a_budget_of_tokens_or_seconds_is_used_and_not_exceeded(
-    kind: type[RandomTuning], unit: Any, each: float, budget: float
-) -> None:
+def test_tokens_and_seconds_are_not_exceeded(kind: type[RandomTuning], unit: Any, each: float, budget: float) -> None:
     trials, step = play(kind(budget=budget, unit=unit), RATES, near)
     assert isinstance(step, Chosen)
     assert len(trials) == 10
@@ -396,9 +392,7 @@ def test_a_run_trains_on_at_least_as_many_rows(training: dict[str, Any], rows: i
     ("budget", "seeds", "search", "least"),
     [(1, 1, None, 600), (599, 1, None, 600), (600, 1, None, None), (600, 2, None, 1200), (599, 1, [1, 2], None)],
 )
-def test_a_budget_of_tokens_below_one_token_per_row_is_refused(
-    budget: float, seeds: int, search: list[int] | None, least: int | None
-) -> None:
+def test_too_few_tokens_are_refused(budget: float, seeds: int, search: list[int] | None, least: int | None) -> None:
     arm = {"method": {"kind": "full"}, "search": {"num_train_epochs": search} if search else None}
     tuning = {"kind": "random", "unit": "tokens", "budget": budget, "seeds": seeds}
     body = {"name": "s", "base_model": "m", "dataset": "d", "arms": [arm], "tuning": tuning}
@@ -423,9 +417,7 @@ def test_a_budget_of_tokens_below_one_token_per_row_is_refused(
         (1, {"training": {"early_stopping_patience": 2}}, None),
     ],
 )
-def test_a_budget_of_seconds_below_two_trials_by_the_estimate_is_refused(
-    budget: float, change: dict[str, Any], least: int | None
-) -> None:
+def test_seconds_below_two_trials_are_refused(budget: float, change: dict[str, Any], least: int | None) -> None:
     tuning = {"kind": "tpe", "unit": "seconds", "budget": budget, "seeds": 1}
     tuning |= {name: change[name] for name in ("unit", "budget", "seeds") if name in change}
     arms = [{"method": {"kind": "full"}, "search": change.get("search")}, {"method": {"kind": "lora"}}]

@@ -54,9 +54,7 @@ def test_a_trainer_is_known_by_the_names_of_its_classes(names: tuple[str, ...], 
         (("UnslothGKDTrainer", "_UnslothGKDTrainer", "SFTTrainer", "Trainer"), "known for GKDTrainer"),
     ],
 )
-def test_another_trainer_of_trl_is_refused_by_name_and_is_not_asked_for_predictions(
-    names: tuple[str, ...], why: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_trainer_is_refused_by_name(names: tuple[str, ...], why: str, caplog: pytest.LogCaptureFixture) -> None:
     callback = VeznaCallback(trainer := trainer_named(*names), study="s", arm="a", test=[])
     assert not hasattr(trainer, "get_test_dataloader")
     with pytest.raises(NoScores, match=why) as refusal:

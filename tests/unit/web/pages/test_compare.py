@@ -152,9 +152,7 @@ def test_the_trade_off_has_any_axes_and_its_files_have_the_same(full: TestClient
     assert csv.startswith("arm,score,score_low,score_high,")
 
 
-def test_imported_runs_have_the_axes_that_their_file_gives_and_no_whiskers_without_an_interval(
-    empty: TestClient,
-) -> None:
+def test_imported_runs_have_the_axes_of_their_file_and_no_whiskers(empty: TestClient) -> None:
     with database_of(empty).transaction() as session:
         results = [result(label=label, items=None, peak_bytes=2**30 * n) for n, label in ((1, "a"), (2, "b"))]
         imports.add_results(session, imports.read_files([as_file(*results)]), "elsewhere")

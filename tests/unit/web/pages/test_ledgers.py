@@ -108,9 +108,7 @@ def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledger
     assert 0 < abs(float(rows[1]["error"])) < 0.01
 
 
-def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_that_was_off(
-    ledgers: TestClient,
-) -> None:
+def test_a_study_shows_the_estimated_training_of_each_arm_and_its_error(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/1").split('id="time"')[1].split("</section>")[0]
     assert "Below a bar: the estimated training, with its band." in text
     table = text.split("Train time, estimated and measured</caption>")[1].split("</table>")[0]

@@ -101,9 +101,7 @@ def test_a_model_is_registered(empty: TestClient, typed: dict[str, str], name: s
         ({"location": "a/b", "name": SAMPLE_MODEL}, "name", "already exists"),
     ],
 )
-def test_a_wrong_registration_is_said_at_its_field(
-    registered_only: TestClient, typed: dict[str, str], path: str, message: str
-) -> None:
+def test_a_wrong_registration(registered_only: TestClient, typed: dict[str, str], path: str, message: str) -> None:
     answer = registered_only.post("/models", data=typed)
     assert answer.status_code == 422
     check_page(answer.text)

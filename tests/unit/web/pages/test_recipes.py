@@ -79,9 +79,7 @@ def test_the_form_is_refused_with_the_same_words(full: TestClient) -> None:
     assert "The recipe was not queued" in answer.text and "has no rows for causal-lm" in answer.text
 
 
-def test_a_recipe_is_queued_as_a_study_with_the_rule_of_that_day(
-    full: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_is_queued_with_the_rule_of_that_day(full: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = full.post("/api/v1/recipes/rank-ladder/runs", json=ON)
     assert answer.status_code == 202
     study = answer.json()["study_id"]

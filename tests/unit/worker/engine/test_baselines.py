@@ -95,9 +95,7 @@ def test_padding_does_not_change_an_embedding(tmp_path: Path) -> None:
     assert not np.allclose(both[0], both[1], atol=1e-3)
 
 
-def test_of_a_larger_training_split_a_sample_trains_whatever_its_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_larger_split_a_sample_trains_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST_TRAINED_ROWS", 20)
     ordered = sorted(TRAIN, key=lambda row: -row.label)  # the first 20 all have the same label
     file = stored(tmp_path, [*ordered, *VALIDATION, *TEST])
@@ -114,9 +112,7 @@ def test_macro_f1_is_over_all_labels_of_the_dataset(tmp_path: Path) -> None:
     assert found.metrics["macro_f1"] == pytest.approx((0 + 12 / 15 + 0) / 3)
 
 
-def test_a_model_too_large_is_refused_before_its_weights_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_too_large_is_refused_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_model, "MOST_WEIGHT_BYTES", 1000)
     model = tiny.save_model(tmp_path / "model")
     with pytest.raises(RunFailed, match="GiB in float32, and this process has room"):
@@ -246,9 +242,7 @@ def answers(split: str, lengths: list[tuple[int, int]]) -> list[PreferenceRow]:
     [([(9, 1), (1, 2), (5, 3)], [1.0, 0.0]), ([(1, 9), (2, 1), (3, 5)], [0.0, 1.0])],
     ids=["longer", "shorter"],
 )
-def test_the_answer_length_prefers_what_training_pairs_mostly_do(
-    tmp_path: Path, trained: list[tuple[int, int]], right: list[float]
-) -> None:
+def test_the_answer_length_is_a_baseline(tmp_path: Path, trained: list[tuple[int, int]], right: list[float]) -> None:
     rows = [*answers("train", trained), *answers("test", [(4, 2), (2, 4)])]
     found = baseline(request("longer-answer", dataset_format="preference"), stored(tmp_path, rows))
     assert found.scores == dict.fromkeys(
@@ -345,9 +339,7 @@ def asked_of_images(kind: BaselineKind, model: Path) -> BaselineRequest:
 
 
 @pytest.mark.parametrize(("kind", "accuracy"), [("most-frequent", 1 / 3), ("pixels", 1.0), ("embeddings", 1.0)])
-def test_colours_are_told_apart_by_pixels_and_by_a_frozen_model(
-    kind: BaselineKind, accuracy: float, tmp_path: Path
-) -> None:
+def test_pixels_and_a_frozen_model_tell_colours(kind: BaselineKind, accuracy: float, tmp_path: Path) -> None:
     rows = tiny_images.rows()
     with RowsFile(tmp_path / "rows.parquet", "labelled-images", tiny_images.LABELS) as file:
         file.write(rows)

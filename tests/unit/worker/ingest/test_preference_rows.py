@@ -181,9 +181,7 @@ def test_pairs_of_one_prompt_lie_in_one_split(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_prompt_ends_before_a_word_and_only_without_a_column(
-    prompt: str | None, chosen: str, rejected: str, expected: Any
-) -> None:
+def test_a_prompt_ends_before_a_word(prompt: str | None, chosen: str, rejected: str, expected: Any) -> None:
     pair = text_pair(prompt, chosen, rejected)
     assert (pair if isinstance(pair, str) else pair[:3]) == expected
 

@@ -124,9 +124,7 @@ def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path:
         ("BILOU", ["B-PER", "L-PER", "O", "U-ORG"]),
     ],
 )
-def test_tags_of_other_schemes_are_converted_which_the_upload_says_too(
-    scheme: str, tags: list[str], tmp_path: Path
-) -> None:
+def test_tags_of_other_schemes_are_converted(scheme: str, tags: list[str], tmp_path: Path) -> None:
     rows = [{"tokens": ["we", "met"], "tags": ["O", "O"]}, *(row | {"tags": tags} for row in usual())]
     found = prepared(tmp_path, jsonl(rows), TAGGED)
     assert found.facts is not None and found.facts.label_counts == {"B-ORG": 120, "B-PER": 120, "I-PER": 120, "O": 122}

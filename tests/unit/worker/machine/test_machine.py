@@ -30,9 +30,7 @@ INFO = (
 
 
 @pytest.mark.parametrize(("flags", "bf16"), [("avx512f avx512_bf16 amx_bf16", True), ("avx512f avx512_bf16x", False)])
-def test_a_processor_computes_in_bfloat16_if_it_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, bf16: bool
-) -> None:
+def test_bfloat16_if_the_cpu_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, bf16: bool) -> None:
     (tmp_path / "cpuinfo").write_text(INFO.format(flags=flags))
     monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
     found = device.find("cpu")
@@ -153,9 +151,7 @@ def give_cards(monkeypatch: pytest.MonkeyPatch, failing: str = "", *, name: str 
     monkeypatch.setattr(probe.torch, "mm", multiply)
 
 
-def test_a_cards_memory_is_what_the_driver_gives_and_its_context_is_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_cards_memory_and_context_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     give_cards(monkeypatch)
     used = tmp_path / "used"
     used.write_text("100")
@@ -253,9 +249,7 @@ def test_the_free_memory_of_a_gpu_is_what_its_driver_says(watch: GpuWatch) -> No
     assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
 
 
-def test_a_gpu_that_fell_off_the_bus_has_a_problem_though_nvidia_smi_lists_no_gpu_then(
-    watch: GpuWatch, tmp_path: Path
-) -> None:
+def test_a_gpu_that_fell_off_the_bus_has_a_problem(watch: GpuWatch, tmp_path: Path) -> None:
     fake_gpus.lose(B, tmp_path)
     assert nvidia.memory() == {}
     watch.inspect()
@@ -311,9 +305,7 @@ class Hung:
 HUNG: list[Hung] = []
 
 
-def test_a_process_that_is_stuck_in_the_driver_is_abandoned_and_no_second_one_is_started(
-    watch: GpuWatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_stuck_in_the_driver_is_abandoned(watch: GpuWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "_abandoned", [])
     HUNG.clear()
     with monkeypatch.context() as patch:

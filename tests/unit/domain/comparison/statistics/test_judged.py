@@ -178,9 +178,7 @@ def test_every_rater_sees_the_same_order_and_sides_of_their_own() -> None:
         ((FIRST, FIRST, SECOND), VerdictKind.BETTER, 1 / 3),
     ],
 )
-def test_the_interval_and_the_margin_decide(
-    preferred: tuple[Preferred, ...], verdict: VerdictKind, delta: float
-) -> None:
+def test_interval_and_margin_decide(preferred: tuple[Preferred, ...], verdict: VerdictKind, delta: float) -> None:
     order = items(300)
     found = preference(order, rated(order, 300, *preferred), 0.02)
     assert found.difference is not None

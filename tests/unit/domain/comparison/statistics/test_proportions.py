@@ -30,9 +30,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("one", "other", "interval"), PUBLISHED)
-def test_a_difference_of_shares_has_the_published_interval(
-    one: tuple[int, int], other: tuple[int, int], interval: tuple[float, float]
-) -> None:
+def test_the_published_interval(one: tuple[int, int], other: tuple[int, int], interval: tuple[float, float]) -> None:
     found = newcombe(one[0] / one[1], one[1], other[0] / other[1], other[1])
     assert (found.low, found.high) == pytest.approx(interval, abs=5e-5)
 

@@ -113,7 +113,7 @@ def test_the_interval_shown_alone_implies_the_word(drawn: dict[str, tuple[int, f
 
 @settings(max_examples=80, deadline=None)
 @given(arms_by_name, st.sampled_from(Alternative))
-def test_what_holms_procedure_rejects_is_what_the_intervals_exclude(
+def test_holm_rejects_what_intervals_exclude(
     drawn: dict[str, tuple[int, float, int]], alternative: Alternative
 ) -> None:
     arms = {name: runs(seeds + 2, 60, right, seed) for name, (seeds, right, seed) in drawn.items()}

@@ -80,9 +80,7 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
         ("base_model", "nothing", ""),
     ],
 )
-def test_a_wrong_field_is_named_and_keeps_what_was_typed(
-    registered_only: TestClient, path: str, text: str, message: str
-) -> None:
+def test_a_wrong_field_keeps_what_was_typed(registered_only: TestClient, path: str, text: str, message: str) -> None:
     answer = registered_only.post("/studies", data=FORM | {path: text})
     assert answer.status_code == 422
     assert "<title>Error: " in answer.text

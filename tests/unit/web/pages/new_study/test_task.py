@@ -139,9 +139,7 @@ def test_what_the_task_has_no_use_for_is_not_asked_and_not_sent(language: TestCl
         (SAMPLE_MODEL, SAMPLE_DATASET, False),
     ],
 )
-def test_the_longest_answer_is_asked_wherever_there_is_a_prompt(
-    language: TestClient, model: str, data: str, writes: bool
-) -> None:
+def test_max_new_tokens_is_asked_with_a_prompt(language: TestClient, model: str, data: str, writes: bool) -> None:
     text = language.post("/studies/new", data=FORM | {"base_model": model, "dataset": data}).text
     assert ("training.max_new_tokens" in fields(text)) is writes
 

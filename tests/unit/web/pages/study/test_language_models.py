@@ -97,9 +97,7 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: Te
     assert "Forgetting" not in with_language.get("/studies/1").text
 
 
-def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_comparison(
-    with_language: TestClient,
-) -> None:
+def test_the_number_format_of_frozen_weights_forbids_no_comparison(with_language: TestClient) -> None:
     found = weighed(with_language, CAUSAL)
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
@@ -125,9 +123,7 @@ def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     ("study_id", "why"),
     [(CAUSAL, "token accuracy scores no generated text"), (SEQ2SEQ, "only causal language models have it")],
 )
-def test_a_baseline_that_does_not_apply_has_a_row_with_the_reason(
-    with_language: TestClient, study_id: int, why: str
-) -> None:
+def test_a_baseline_that_does_not_apply_has_a_reason(with_language: TestClient, study_id: int, why: str) -> None:
     assert f"few-shot not applicable: {why} – –" in rows(with_language, f"/studies/{study_id}")
     assert f"not applicable: {why}" in read(with_language, f"/studies/{study_id}/report.html")
     answer = with_language.get(f"/api/v1/studies/{study_id}/comparison").json()

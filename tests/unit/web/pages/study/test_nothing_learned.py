@@ -55,9 +55,7 @@ def test_a_button_prepares_the_study_that_removes_the_cause(
     assert f'value="{value}"' in tag
 
 
-def test_corrected_data_are_to_be_chosen_and_an_unknown_remedy_changes_nothing(
-    registered_only: TestClient, study: int
-) -> None:
+def test_an_unknown_remedy_changes_nothing(registered_only: TestClient, study: int) -> None:
     prepared = registered_only.get(f"/studies/new?from_study={study}&remedy=labels")
     assert prepared.status_code == 200 and "drug-reviews" in prepared.text
     unknown, plain = (
@@ -111,9 +109,7 @@ def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only
     assert "Is another arm enough? not tested" in words and "Why nothing was learned" not in words
 
 
-def test_a_run_shows_its_most_frequent_prediction_and_whether_its_loss_was_falling(
-    registered_only: TestClient, study: int
-) -> None:
+def test_a_run_shows_its_most_frequent_prediction_and_loss_trend(registered_only: TestClient, study: int) -> None:
     runs = registered_only.get(f"/api/v1/studies/{study}").json()["runs"]
     words = seen(registered_only, f"/runs/{runs[0]}")
     assert "Most frequent prediction “positive” for 100.0 % of the test items" in words

@@ -262,9 +262,7 @@ def writer() -> LineWriter:
 
 
 @pytest.mark.parametrize(("prompt", "apart"), [("good foo", 1), ("good foo ", 0)])
-def test_an_unknown_word_at_a_prompts_end_hides_no_word_of_the_completion(
-    writer: LineWriter, prompt: str, apart: int
-) -> None:
+def test_an_unknown_word_hides_no_word_of_the_completion(writer: LineWriter, prompt: str, apart: int) -> None:
     [line] = writer.lines([PairRow("i", "train", prompt, "bar baz")])
     assert line.ids == [GOOD, UNKNOWN, BAR, BAZ, END]
     assert line.learnt == [False, False, True, True, True]

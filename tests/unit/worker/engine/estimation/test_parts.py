@@ -126,9 +126,7 @@ def test_where_there_are_no_files_the_configuration_says() -> None:
         ([torch.int64], torch.float16),
     ],
 )
-def test_a_directory_is_loaded_in_the_dtype_that_rounds_no_weight(
-    dtypes: list[torch.dtype], loaded: torch.dtype, tmp_path: Path
-) -> None:
+def test_loading_rounds_no_weight(dtypes: list[torch.dtype], loaded: torch.dtype, tmp_path: Path) -> None:
     tensors = {f"t{i}": torch.zeros(3, dtype=dtype) for i, dtype in enumerate(dtypes)}
     save_file(tensors, tmp_path / "model.safetensors")
     assert stored_dtype(tmp_path, torch.float16) is loaded
@@ -328,9 +326,7 @@ def on_devices(location: Path, devices: int, rows: int, *, bf16: bool = False) -
 @pytest.mark.parametrize("rows", [1, 64], ids=["peak within the blocks", "peak before them"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
-def test_a_shared_model_is_estimated_as_torch_counts_it(
-    pretended: Team, rows: int, tied: bool, bf16: bool, tmp_path: Path
-) -> None:
+def test_a_shared_model_as_torch_counts(pretended: Team, rows: int, tied: bool, bf16: bool, tmp_path: Path) -> None:
     shape = FOUR_BLOCKS | {"tie_word_embeddings": tied}
     request = on_devices(tiny_lm.save_model(tmp_path, "llama", **shape), pretended.world, rows, bf16=bf16)
     built = unloaded(request)

@@ -67,9 +67,7 @@ def test_every_token_of_a_text_counts(tmp_path: Path) -> None:
     assert found.forgetting(1.0, 1.5).tokens == 7  # six words and the end
 
 
-def test_the_first_texts_of_the_test_split_are_taken_and_no_more_than_cost_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_few_first_texts_of_the_test_split_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [TextRow("t", "train", "one two"), *GENERAL, TextRow("e", "test", " ")]
     monkeypatch.setattr(forgetting, "MOST_TOKENS", 100)
     found = general(tmp_path / "tokens", rows, max_length=24)

@@ -121,9 +121,7 @@ def test_a_corrupted_merge_is_caught(form: ExportFormat, change: Any, tmp_path: 
     ],
     ids=["bias", "activation", "rope"],
 )
-def test_a_setting_that_transformers_does_not_read_from_the_file_is_named(
-    changes: dict[str, Any], why: str, tmp_path: Path
-) -> None:
+def test_a_setting_that_is_not_read_is_named(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     job, _model = run(tmp_path, "llama", ExportFormat.GGUF_F16, **changes)
     with pytest.raises(RunFailed, match=why):
         merge.write(job)

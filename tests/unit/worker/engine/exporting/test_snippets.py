@@ -119,9 +119,7 @@ def test_a_head_of_the_base_model_is_replaced(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_a_long_prompt_is_truncated_as_the_run_truncates_it(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_prompt_is_truncated_as_in_the_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, model = exported.run(tmp_path, LoraSpec(r=4), name, MERGED)
     merge.write(job)
     long = " ".join(["count", "from", "one", "then", "stop", "two"] * 8)

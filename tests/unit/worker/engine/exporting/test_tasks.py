@@ -31,9 +31,7 @@ from worker.engine.tasks import sentence_embeddings
     ],
     ids=["full", "lora", "prompt"],
 )
-def test_it_scores_as_its_run_and_its_code_gives_the_same_similarity(
-    method: MethodSpec, form: ExportFormat, tmp_path: Path
-) -> None:
+def test_scores_and_similarity_are_the_runs(method: MethodSpec, form: ExportFormat, tmp_path: Path) -> None:
     run = tiny_pairs.job(tmp_path / "job", tiny.save_model(tmp_path / "base"), method)
     job, model = exported.trained(tmp_path, run, form)
     job, scores = exported.predicted(job, model, tmp_path)

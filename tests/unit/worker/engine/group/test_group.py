@@ -210,9 +210,7 @@ def _with(job: TrainJob, **changes: object) -> TrainJob:
 
 
 @pytest.mark.slow
-def test_a_training_that_diverges_leaves_the_others_undisturbed(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_diverges_disturbs_no_other(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def optimizer(method, named, rate, decay, seed):  # type: ignore[no-untyped-def]
         """Of the second training, whose weights become infinite in its third step."""
         made = optimizer_of(method, named, rate, decay, seed)

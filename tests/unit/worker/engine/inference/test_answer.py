@@ -147,7 +147,7 @@ def test_a_stop_text_also_ends_a_greedy_prediction(writer: Any) -> None:
 
 
 @pytest.mark.parametrize("decoding", [{}, {"temperature": 1.0}], ids=["greedy", "sampled"])
-def test_a_batch_that_takes_long_sends_heartbeats(
+def test_a_long_batch_sends_heartbeats(
     writer: Any, decoding: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "HEARTBEAT_SECONDS", 0.0)

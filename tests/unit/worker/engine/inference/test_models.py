@@ -83,9 +83,7 @@ def test_virtual_tokens_generate_what_forward_passes_predict(kind: type[MethodSp
 @pytest.mark.by_day
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 @pytest.mark.parametrize("named", [True, False], ids=["own", "spoilt"])
-def test_trained_biases_of_a_run_change_no_other_run(
-    bias: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_biases_change_no_other_run(bias: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`spoilt`: as if a method saved tensors under names that are not recognized as the base model's."""
     if not named:
         monkeypatch.setattr(inference_models, "_stored", lambda _weights: set())

@@ -78,9 +78,7 @@ def test_each_exception_has_its_code_and_one_line(error: Exception, code: Failur
         SafetensorError("I/O error: No space left on device"),
     ],
 )
-def test_a_full_disk_is_named_with_what_is_free_and_what_is_needed(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_named_with_numbers(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=2000))
     found = failure(error, output=tmp_path / "output", saved_bytes=30 << 20)
     assert found.message == (

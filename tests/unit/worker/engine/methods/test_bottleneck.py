@@ -81,9 +81,7 @@ ARCHITECTURES: list[tuple[Task, PreTrainedConfig, int]] = [
 
 @pytest.mark.by_day
 @pytest.mark.parametrize(("task", "config", "places"), ARCHITECTURES, ids=lambda v: getattr(v, "model_type", ""))
-def test_every_block_has_its_adapters_and_the_first_answer_is_the_base_models(
-    task: Task, config: PreTrainedConfig, places: int
-) -> None:
+def test_every_block_has_adapters_that_start_as_nothing(task: Task, config: PreTrainedConfig, places: int) -> None:
     torch.manual_seed(0)
     model: PreTrainedModel = AUTO[task].from_config(config).eval()
     facts, spec = describe(model, task), BottleneckAdapterSpec(bottleneck_size=8)

@@ -82,9 +82,7 @@ def some_fields(spec: MethodSpec) -> str:
 @pytest.mark.parametrize(
     ("spec", "name"), TRIES, ids=[f"{spec.kind}-{name}-{some_fields(spec)}" for spec, name in TRIES]
 )
-def test_a_variant_trains_what_it_says_learns_and_loads_on_the_unchanged_base_model(
-    spec: PeftMethod, name: str, tmp_path: Path
-) -> None:
+def test_a_variant_trains_what_it_says_learns_and_loads(spec: PeftMethod, name: str, tmp_path: Path) -> None:
     expected = spec.trains(tried.facts(name))
     adapted = put(spec, name)
     audit.check_trainable(adapted, expected)
@@ -254,9 +252,7 @@ def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
     [AdaLoraSpec(init_r=6, target_r=5), LoraSpec(r=4, init_lora_weights="pissa_niter_16"), PromptSpec()],
     ids=["adalora", "pissa", "prompt"],
 )
-def test_a_run_that_was_stopped_has_the_losses_and_keeps_the_adapter_of_one_that_was_not(
-    spec: PeftMethod, at: int, tmp_path: Path
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_losses_and_adapter(spec: PeftMethod, at: int, tmp_path: Path) -> None:
     short = test_resume.TRAINING.model_copy(update={"max_length": 12})
     model = tiny.save_model(tmp_path / "model")
     expected = test_resume.whole(tmp_path / "whole", model, spec, short)

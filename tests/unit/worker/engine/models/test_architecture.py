@@ -168,9 +168,7 @@ BEHIND: list[tuple[str, dict[str, Any], Task, list[str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "sizes", "task", "expected"), BEHIND, ids=[f"{b[0]}-{b[2]}" for b in BEHIND])
-def test_behind_the_last_block_is_what_the_forward_pass_reaches_after_it(
-    kind: str, sizes: dict[str, Any], task: Task, expected: list[str]
-) -> None:
+def test_what_follows_the_last_block(kind: str, sizes: dict[str, Any], task: Task, expected: list[str]) -> None:
     facts = on_task(config(kind, sizes), task)
     found = [p.name.rpartition(".")[0] for p in facts.parameters if facts.follows_blocks(p.name)]
     if task == "sequence-classification" and kind == "bart":

@@ -125,9 +125,7 @@ PAPERS: list[tuple[MethodSpec, PreTrainedConfig, Task, int]] = [
 
 
 @pytest.mark.parametrize(("spec", "config", "task", "trainable"), PAPERS, ids=lambda value: getattr(value, "kind", ""))
-def test_other_methods_train_what_their_formulas_say(
-    spec: MethodSpec, config: PreTrainedConfig, task: Task, trainable: int
-) -> None:
+def test_methods_follow_their_formulas(spec: MethodSpec, config: PreTrainedConfig, task: Task, trainable: int) -> None:
     assert spec.trainable(on_task(config, task).with_labels(2)) == trainable
 
 

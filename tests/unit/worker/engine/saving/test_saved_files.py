@@ -118,9 +118,7 @@ def test_the_size_of_a_checkpoint_counts_the_parts_of_all_ranks(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["replicas", "sharded"])
-def test_best_weights_need_room_for_the_parts_of_all_ranks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
-) -> None:
+def test_best_weights_need_room_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool) -> None:
     model = torch.nn.Linear(2, 2)
     usage = shutil.disk_usage(tmp_path)._replace(free=2 * 4 * (2 * 2 + 2))
     monkeypatch.setattr("worker.engine.saving.best_weights.shutil.disk_usage", lambda directory: usage)

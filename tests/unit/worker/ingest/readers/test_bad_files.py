@@ -106,9 +106,7 @@ def parquet(rows: int = 100) -> bytes:
         ("data.csv.gz", b"\x1f\x8b\x08rest", "data.csv.gz is compressed by gzip"),
     ],
 )
-def test_a_bad_file_ends_in_a_sentence_that_names_the_place(
-    tmp_path: Path, name: str, content: bytes, sentence: str
-) -> None:
+def test_a_bad_file_is_a_sentence_with_its_place(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     with pytest.raises(Unreadable, match=re.escape(sentence)) as refused:
         scanned(tmp_path, content, name)
     assert refused.value.message.endswith((".", "?"))
@@ -143,17 +141,13 @@ def columns_of(**columns: pa.Array) -> bytes:
         ),
     ],
 )
-def test_values_of_parquet_that_python_cannot_hold_end_in_a_sentence(
-    tmp_path: Path, values: pa.Array, sentence: str
-) -> None:
+def test_parquet_values_beyond_python_are_named(tmp_path: Path, values: pa.Array, sentence: str) -> None:
     expected = re.escape(f"data.parquet: row 2 {sentence}")
     with pytest.raises(Unreadable, match=expected):
         scanned(tmp_path, columns_of(text=values), "data.parquet")
 
 
-def test_a_parquet_file_that_takes_too_much_memory_is_not_called_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_large_a_parquet_file_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_much(*_: object, **__: object) -> None:
         raise pa.lib.ArrowMemoryError("malloc of size 10000000000 failed")
 

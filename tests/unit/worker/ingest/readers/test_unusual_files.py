@@ -66,9 +66,7 @@ def test_lines_of_objects_under_the_name_of_json_are_lines_whatever_their_length
 
 @pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be", "utf-16-be"])
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.csv"])
-def test_wide_letters_are_read_for_what_they_are_in_json_and_csv_alike(
-    tmp_path: Path, encoding: str, name: str
-) -> None:
+def test_wide_letters_are_read_in_json_and_csv(tmp_path: Path, encoding: str, name: str) -> None:
     if name == "data.csv":
         content = "text,label\n" + "".join(f"{row['text']} Größe,{row['label']}\n" for row in ROWS)
     elif name == "data.json":
@@ -82,9 +80,7 @@ def test_wide_letters_are_read_for_what_they_are_in_json_and_csv_alike(
 @pytest.mark.parametrize(("opens", "closes"), [('{"a": ', "}"), ("[", "]")])
 @pytest.mark.parametrize("depth", [150, 990, 100_000])
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json", "nested.json"])
-def test_what_is_nested_too_deeply_is_a_sentence(
-    tmp_path: Path, name: str, depth: int, opens: str, closes: str
-) -> None:
+def test_deep_nesting_is_a_sentence(tmp_path: Path, name: str, depth: int, opens: str, closes: str) -> None:
     deep = f'{{"text": "a", "more": {opens * depth}1{closes * depth}}}'
     content = {
         "data.jsonl": f"{deep}\n{deep}",
@@ -164,9 +160,7 @@ def batches_of(folder: Path, content: bytes) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("dictionary", [True, False])
-def test_long_texts_of_parquet_come_few_at_a_time_also_where_one_is_stored_once(
-    tmp_path: Path, dictionary: bool
-) -> None:
+def test_long_texts_of_parquet_come_few_at_a_time(tmp_path: Path, dictionary: bool) -> None:
     written = io.BytesIO()
     texts = ["short"] * 6000 + ["x" * (1 << 20)] * 70 + ["short"] * 30
     pq.write_table(pa.table({"text": texts}), written, use_dictionary=dictionary)

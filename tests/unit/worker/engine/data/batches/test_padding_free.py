@@ -169,9 +169,7 @@ def by_rows(q: Any, k: Any, v: Any, ends: torch.Tensor, _: Any, longest: int, __
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_kernel_computes_the_attention_of_every_block(
-    kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kernel_attends_in_every_block(kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the options that transformers' models pass to their attention, and weights as of a frozen base model or as
     of full fine-tuning; both compute in bfloat16."""
     dtypes: list[set[torch.dtype]] = []

@@ -44,9 +44,7 @@ def names(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("mask", [RIGHT, LEFT], ids=["right", "left"])
-def test_rows_come_back_in_any_order_with_zeros_in_the_padding(
-    tmp_path: Path, dtype: torch.dtype, mask: torch.Tensor
-) -> None:
+def test_rows_come_back_with_zeros_in_the_padding(tmp_path: Path, dtype: torch.dtype, mask: torch.Tensor) -> None:
     hidden = activations(dtype)
     with store(PrefixCache(tmp_path, "a", GENEROUS), hidden, mask, order=[2, 0, 3, 1]) as stored:
         for rows in ([0, 1, 2, 3], [3, 1], [2], [1, 1, 0]):
@@ -186,9 +184,7 @@ def test_more_than_the_cache_may_hold_is_refused_and_nothing_is_removed(tmp_path
     assert names(tmp_path) == {"a.activations"}
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30 + 100))
     with pytest.raises(NotCached, match=r"disk has 1\.00 GiB left, of which 1\.00 GiB are kept free"):
         store(PrefixCache(tmp_path, "a", GENEROUS), activations())
