@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from pydantic import Field as Bounded
 from pydantic import ValidationError, create_model
 from starlette.requests import Request
@@ -133,22 +132,6 @@ def test_a_whole_number_has_no_decimals() -> None:
     for text in ("1.5", "1,000", "1e3", "9" * 30):
         with pytest.raises(NotANumber):
             parse_whole(text)
-
-
-def test_a_thousand_in_a_form_is_not_read_as_one(full: TestClient) -> None:
-    form = {
-        "name": "Mine",
-        "base_model": "all-MiniLM-L6-v2",
-        "dataset": "bbc-headlines",
-        "seeds": "3",
-        "margin_points": "1",
-        "arms.0.method.kind": "full",
-        "training.max_steps": "1,000",
-    }
-    answer = full.post("/studies", data=form)
-    assert answer.status_code == 422
-    assert "1,000 may mean 1000 or 1.000" in answer.text
-    assert 'id="training-max_steps-error-1"' in answer.text
 
 
 def at(query: str) -> Address:

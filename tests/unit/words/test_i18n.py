@@ -143,11 +143,6 @@ def test_a_stored_text_made_to_match_many_templates_costs_no_more_than_its_lengt
 
 
 @pytest.mark.usefixtures("esperanto")
-def test_a_page_speaks_the_language_of_its_request() -> None:
-    assert environment().from_string('{{ _("No studies yet") }}').render() == "NO STUDIES YET"
-
-
-@pytest.mark.usefixtures("esperanto")
 def test_pages_say_names_and_errors_in_the_language_of_the_request(registered_only: TestClient) -> None:
     with database_of(registered_only).transaction() as session:
         register_language(session)

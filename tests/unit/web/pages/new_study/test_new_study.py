@@ -75,6 +75,7 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
         ("seeds", "101", ""),
         ("seeds", "0, 1, 1", ""),
         ("training.num_train_epochs", "0", ""),
+        ("training.max_steps", "1,000", "1,000 may mean 1000 or 1.000"),
         ("arms.0.learning_rate", "nan", ""),
         ("arms.1.method.target_modules", "q_proj", NO_SUCH_LAYER),
         ("base_model", "nothing", ""),

@@ -12,7 +12,6 @@ import torch
 from transformers import LlamaForCausalLM
 
 from app.domain.methods import (
-    FullSpec,
     HeadOnlySpec,
     LastLayersSpec,
     LoraSpec,
@@ -90,11 +89,6 @@ def test_frozen_vectors_keep_the_dtype_of_the_file_so_that_norms_emit_it(tmp_pat
     assert emitted == [torch.bfloat16]
     settle(model, [], torch.device("cpu"), bf16=False)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-
-
-def test_full_fine_tuning_holds_nothing_in_it(base: Path, tmp_path: Path) -> None:
-    result, _ = run(tmp_path, base, FullSpec())
-    assert result.environment.frozen_dtype == "float32"
 
 
 @pytest.mark.nightly
