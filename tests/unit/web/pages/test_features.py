@@ -1,19 +1,29 @@
-"""Recipes by REST and on their pages: what is refused, what is queued, and the card of what has run."""
+"""Pages of features: recipes, the registry, and webhooks."""
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.accounts.policy import Role
+from app.domain.comparison.fairness.export_gate import GateOutcome
+from app.domain.errors import Invalid
+from app.domain.models.exports import ExportFormat
 from app.domain.studies.spec import StudySpec
 from app.features.recipes import service as recipes
 from app.features.recipes.rules.recipes import Outcome, Recipe
 from app.features.recipes.service import RecipeRequest
 from app.features.recipes.tables import RecipeRunRow
+from app.features.webhooks import commands as cli
+from app.features.webhooks import queries
+from app.features.webhooks import service as webhooks
+from app.main import create_app
 from app.services.studies import studies as study_service
 from app.services.studies import tuning
+from app.settings import Settings
 from app.store.database.session import Database
 from app.store.runs import queries as runs
 from app.store.tables import RunRow, StudyRow, WorkerRow
@@ -22,8 +32,11 @@ from app.words.format import duration
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled import estimates as filled_estimates
 from tests.support.filled import filled
+from tests.support.filled.exports import add, gate
+from tests.support.rows.accounts import Installation
 from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import end_trial
+from tests.support.servers.forms import form_headers
 from tests.unit.web.conftest import database_of
 
 ON = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines"}
@@ -229,3 +242,155 @@ def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClie
     assert fields.pop("idempotency_key") and fields.pop("csrf_token")
     assert fields == ON | {"general_text": "", "insist": "true"}
     assert registered_only.post("/recipes/rank-ladder/run", data=fields).status_code == 303
+
+
+SUCCEEDED = 2
+
+
+def export(client: TestClient, outcome: GateOutcome, form: ExportFormat) -> str:
+    """The address of the form that registers a new export."""
+    delta = {GateOutcome.PASS: -0.002, GateOutcome.UNDECIDED: -0.011, GateOutcome.FAIL: -0.06}[outcome]
+    with database_of(client).transaction() as session:
+        number = add(session, SUCCEEDED, form, "succeeded", gate(outcome, delta, 0.014))
+    return f"/runs/{SUCCEEDED}/exports/{number}/register"
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).replace("\xa0", " ")
+
+
+def test_an_export_goes_from_the_run_to_champion(full: TestClient) -> None:
+    assert "No registered models yet" in full.get("/registry").text
+    assert 'href="/registry"' in full.get("/models").text
+    address = export(full, GateOutcome.PASS, ExportFormat.MERGED_FLOAT32)
+    assert f'href="{address}"' in full.get(f"/runs/{SUCCEEDED}").text
+    page = full.get(address).text
+    assert "Register export: Merged, float32" in text_of(page) and "The gate of this export is" not in page
+    sent = {"name": "headlines", "stage": "candidate", "reason": "", "idempotency_key": "k"}
+    for _click in range(2):
+        answer = full.post(address, data=sent)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/registry/headlines")
+    shown = text_of(full.get("/registry/headlines").text)
+    assert "No version is the champion." in shown and "registered as candidate" in shown
+    assert "headlines none" in text_of(full.get("/registry").text)
+    answer = full.post(
+        "/registry/headlines", data={"version": "1", "stage": "champion", "reason": "good", "revision": "1"}
+    )
+    assert answer.status_code == 303
+    page = full.get("/registry/headlines").text
+    assert "Version 1 is the champion." in text_of(page) and "candidate → champion" in text_of(page)
+    assert 'href="/api/v1/registry/headlines/versions/1/receipt"' in page
+    assert "headlines version 1" in text_of(full.get("/registry").text)
+    run = full.get(f"/runs/{SUCCEEDED}").text
+    assert '<a href="/registry/headlines">headlines 1</a>, champion' in run
+    outdated = full.post("/registry/headlines", data={"version": "1", "stage": "retired", "revision": "1"})
+    assert outdated.status_code == 409 and "has changed since you read it" in outdated.text
+
+
+@pytest.mark.parametrize("outcome", [GateOutcome.UNDECIDED, GateOutcome.FAIL])
+def test_one_that_has_not_passed_asks_for_a_reason(full: TestClient, outcome: GateOutcome) -> None:
+    address = export(full, outcome, ExportFormat.MERGED_BFLOAT16)
+    assert f"The gate of this export is {outcome.value}" in text_of(full.get(address).text)
+    refused = full.post(address, data={"name": "small", "stage": "champion", "reason": " "})
+    assert refused.status_code == 422
+    assert 'href="#reason"' in refused.text and 'value="champion" checked' in refused.text
+    assert full.get("/registry/small").status_code == 404
+    assert full.post(address, data={"name": "small", "stage": "champion", "reason": "a demo"}).status_code == 303
+    assert "a demo" in full.get("/registry/small").text
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "field"), [("", "candidate", "name"), ("two words", "candidate", "name"), ("x", "king", "stage")]
+)
+def test_a_mistake_is_named_at_its_field(full: TestClient, name: str, stage: str, field: str) -> None:
+    address = export(full, GateOutcome.PASS, ExportFormat.ADAPTER)
+    answer = full.post(address, data={"name": name, "stage": stage, "reason": ""})
+    assert answer.status_code == 422 and f'href="#{field}"' in answer.text
+    assert "No registered models yet" in full.get("/registry").text
+
+
+def test_there_is_no_form_for_what_was_not_scored(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        number = add(session, SUCCEEDED, ExportFormat.ADAPTER, "running")
+    assert full.get(f"/runs/{SUCCEEDED}/exports/{number}/register").status_code == 409
+    assert full.get(f"/runs/17/exports/{number}/register").status_code == 404
+    assert full.post("/registry/nothing", data={"version": "1", "stage": "champion"}).status_code == 404
+
+
+HOOK = "https://hooks.example.org/vezna"
+
+
+@pytest.fixture
+def client(empty: TestClient, tmp_path: Path) -> TestClient:
+    """A client of a server that may reach hooks.example.org."""
+    database_of(empty).dispose()
+    app = create_app(Settings(home=tmp_path, allowed_hosts=["testserver"], outbound_hosts=["hooks.example.org"]))
+    app.state.doorbell = SilentBell()
+    return TestClient(app, headers=form_headers(app), follow_redirects=False)
+
+
+def test_a_secret_is_shown_once_and_stored_encrypted(client: TestClient) -> None:
+    answer = client.post("/webhooks", data={"url": HOOK, "events": ["model.promoted", "run.failed"]})
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
+    [secret] = re.findall(r'<code id="new-secret">(whsec_[\w+/=]+)</code>', answer.text)
+    shown = client.get("/webhooks").text
+    assert "hooks.example.org" in shown and "enabled" in shown and secret not in shown and HOOK not in shown
+    assert "A message that is not received is deleted after 30 days." in shown
+    with database_of(client).reading() as session:
+        [row] = queries.all_of_them(session)
+        assert row.event_names == ["model.promoted", "run.failed"] and secret not in row.secret
+    assert client.post(f"/webhooks/{row.id}/test").status_code == 303
+    assert "webhook.test" in client.get("/webhooks").text and "waiting" in client.get("/webhooks").text
+    with database_of(client).transaction() as session:
+        webhooks.disable(session, row.id, "It answered 410 Gone.")
+    assert "It answered 410 Gone." in client.get("/webhooks").text
+    assert client.post(f"/webhooks/{row.id}/enable").status_code == 303
+    assert "410" not in client.get("/webhooks").text
+    assert client.post(f"/webhooks/{row.id}/remove").status_code == 303
+    assert (
+        "<strong>hooks.example.org" not in client.get("/webhooks").text
+        and client.post(f"/webhooks/{row.id}/test").status_code == 404
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "events", "field", "why"),
+    [
+        ("https://evil.example/", ["run.failed"], "url", "may not reach evil.example"),
+        (HOOK, ["run.started"], "events", "Must be one of"),
+    ],
+)
+def test_a_wrong_webhook_is_named(client: TestClient, url: str, events: list[str], field: str, why: str) -> None:
+    answer = client.post("/webhooks", data={"url": url, "events": events})
+    assert answer.status_code == 422 and f'href="#{field}"' in answer.text and why in answer.text
+    with database_of(client).reading() as session:
+        assert not queries.all_of_them(session)
+
+
+def test_only_admins_see_it(tmp_path: Path, empty: TestClient) -> None:
+    installation = Installation(Settings(home=tmp_path, login="required"))
+    for role in Role:
+        assert installation.browser(role).get("/webhooks").status_code == (200 if role is Role.ADMIN else 403)
+    installation.database.dispose()
+
+
+def test_the_command_line_adds_lists_and_removes(
+    empty: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VEZNA_HOME", str(tmp_path))
+    monkeypatch.setenv("VEZNA_OUTBOUND_HOSTS", "hooks.example.org")
+    cli.add(HOOK)
+    assert re.search(r"^whsec_[\w+/=]{44}$", capsys.readouterr().out, re.MULTILINE)
+    cli.test(1)
+    cli.deliveries()
+    assert "webhook.test" in capsys.readouterr().out
+    cli.enable(1)
+    assert "messages that waited: 1" in capsys.readouterr().out
+    cli.list_all(as_json=True)
+    listed = capsys.readouterr().out
+    assert '"disabled": ""' in listed and '"host": "hooks.example.org"' in listed and HOOK not in listed
+    cli.remove(1)
+    cli.list_all()
+    assert "hooks.example.org" not in capsys.readouterr().out
+    with pytest.raises(Invalid, match="may not reach"):
+        cli.add("https://evil.example/")
