@@ -432,8 +432,7 @@ def test_a_bottleneck_as_wide_as_the_model_is_advised_against() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"bottleneck_size": 0}, {"placement": "lhuc"}, {"non_linearity": "tanh"}, {"adapter_dropout": 1.0}],
+    "wrong", [{"bottleneck_size": 0}, {"placement": "lhuc"}, {"non_linearity": "tanh"}, {"adapter_dropout": 1.0}]
 )
 def test_values_that_make_no_adapter_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -250,10 +250,7 @@ def trial(configuration: Configuration, score: float | None, number: int = 1, **
 
 
 def play(
-    tuning: RandomTuning | TpeTuning,
-    space: SearchSpace,
-    score: Callable[[Configuration], float | None],
-    **values: Any,
+    tuning: RandomTuning | TpeTuning, space: SearchSpace, score: Callable[[Configuration], float | None], **values: Any
 ) -> tuple[list[Trial], Step]:
     """All trials of an arm, and the step after them."""
     trials: list[Trial] = []

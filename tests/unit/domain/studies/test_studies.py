@@ -149,18 +149,12 @@ def test_an_arm_that_is_added_changes_no_other_name() -> None:
 
 def test_where_the_short_name_is_taken_a_default_is_named() -> None:
     first = named(lora(target_modules=["key"]))
-    assert [arm.name for arm in named(*first.arms, LORA_ARM).arms] == [
-        "LoRA r=8",
-        "LoRA r=8 all-linear",
-    ]
+    assert [arm.name for arm in named(*first.arms, LORA_ARM).arms] == ["LoRA r=8", "LoRA r=8 all-linear"]
 
 
 def test_a_name_that_would_be_too_long_is_numbered() -> None:
     modules = [f"encoder.layer.{n}.attention.self.query" for n in range(4)]
-    assert [arm.name for arm in named(LORA_ARM, lora(target_modules=modules)).arms] == [
-        "LoRA r=8",
-        "LoRA r=8 (2)",
-    ]
+    assert [arm.name for arm in named(LORA_ARM, lora(target_modules=modules)).arms] == ["LoRA r=8", "LoRA r=8 (2)"]
 
 
 def test_default_names_are_left_out_where_arms_are_edited() -> None:

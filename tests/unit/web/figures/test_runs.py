@@ -49,11 +49,7 @@ def test_only_the_errors_of_pale_cells_are_muted() -> None:
 
 def test_recall_and_precision_and_a_label_never_predicted() -> None:
     table = figure([0, 0, 0, 1, 2], [0, 1, 1, 1, 0]).table
-    assert [*table.rows] == [
-        ("bad", 3, 2, 1 / 3, 0.5),
-        ("good", 1, 3, 1.0, 1 / 3),
-        ("so-so", 1, 0, 0.0, None),
-    ]
+    assert [*table.rows] == [("bad", 3, 2, 1 / 3, 0.5), ("good", 1, 3, 1.0, 1 / 3), ("so-so", 1, 0, 0.0, None)]
     assert [row[0] for row in table.shown] == LABELS
 
 

@@ -42,14 +42,7 @@ def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
     heading = re.search("<h1>(.*)</h1>", text)
     assert heading
     assert re.fullmatch(r"Run 2: LoRA r=8 gets 89\.\d\xa0% right, the base model 29\.\d\xa0%", heading[1])
-    for words in (
-        "of 646 test items",
-        "95 % interval",
-        "Freeze audit passed",
-        "adapter.safetensors",
-        "peak",
-        "150.0",
-    ):
+    for words in ("of 646 test items", "95 % interval", "Freeze audit passed", "adapter.safetensors", "peak", "150.0"):
         assert words in text
     assert re.search(r'href="/api/v1/artifacts/\d+/content"', text)
     assert "sse-connect" not in text

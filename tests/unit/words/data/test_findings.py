@@ -185,10 +185,7 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (found("empty-split", 0, split="validation"), "The validation split is empty."),
     (found("one-class", 1, labels=["same"]), "All rows have the label same, so there is nothing to classify."),
-    (
-        found("too-many-labels", 5000, limit=1000),
-        "There are 5,000 distinct labels; the limit is 1,000.",
-    ),
+    (found("too-many-labels", 5000, limit=1000), "There are 5,000 distinct labels; the limit is 1,000."),
     (
         found("label-once", 2, labels=["a", "b"]),
         "2 labels (a, b) occur in one row only, so they cannot be both trained and tested.",

@@ -221,10 +221,7 @@ def tagged(kind: BaselineKind, folder: Path) -> dict[str, list[float]]:
 
 
 def test_baselines_of_tags(tmp_path: Path) -> None:
-    assert tagged("most-frequent-tag", tmp_path) == {
-        "item_entity_f1": [0, 0, 1],
-        "tag_accuracy": [0.333, 0.333, 1],
-    }
+    assert tagged("most-frequent-tag", tmp_path) == {"item_entity_f1": [0, 0, 1], "tag_accuracy": [0.333, 0.333, 1]}
     # Rome is twice a place, once a person; Bo was never seen.
     assert tagged("word-tag", tmp_path) == {"item_entity_f1": [1, 0, 1], "tag_accuracy": [1, 0.333, 1]}
     assert tagged("random-tags", tmp_path) == tagged("random-tags", tmp_path)

@@ -11,10 +11,7 @@ from tests.support.tiny import texts as tiny
 from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.progress import Stopped
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 UPPER = LastLayersSpec(layers=1)
 

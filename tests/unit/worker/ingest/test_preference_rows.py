@@ -388,10 +388,7 @@ def test_tags_of_other_schemes_are_converted(scheme: str, tags: list[str], tmp_p
 def test_the_scheme_is_that_of_all_files_and_of_the_names_of_numbers(tmp_path: Path) -> None:
     ends = [row | {"tags": [1, 2, 0, 0]} for row in people()]
     single = [{"tokens": [f"x{i}"], "tags": [3]} for i in range(20)]
-    files = {
-        "train.jsonl": tagged_lines(ends)["data.jsonl"],
-        "test.jsonl": tagged_lines(single)["data.jsonl"],
-    }
+    files = {"train.jsonl": tagged_lines(ends)["data.jsonl"], "test.jsonl": tagged_lines(single)["data.jsonl"]}
     names = {"0": "O", "1": "B-PER", "2": "L-PER", "3": "U-PER"}
     found = prepared(tmp_path, files, TAGGED.model_copy(update={"label_names": names}))
     assert found.facts is not None and found.facts.labels == ["B-PER", "I-PER", "O"]

@@ -96,9 +96,7 @@ def test_undecided_says_what_would_decide() -> None:
 
 
 arms_by_name = st.dictionaries(
-    st.sampled_from("abcde"),
-    st.tuples(st.integers(0, 4), st.floats(0.6, 0.95), st.integers(0, 10**6)),
-    min_size=1,
+    st.sampled_from("abcde"), st.tuples(st.integers(0, 4), st.floats(0.6, 0.95), st.integers(0, 10**6)), min_size=1
 )
 
 

@@ -77,8 +77,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seeds", "dropout"),
-    [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)],
+    ("seeds", "dropout"), [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)]
 )
 def test_each_training_has_the_losses_evaluations_and_weights_of_its_own(
     base: Path, still: Path, tmp_path: Path, seeds: tuple[int, ...], dropout: bool

@@ -10,11 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    GPT2Config,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.methods import LoraFromScratchSpec, LoraSpec

@@ -11,12 +11,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from app.domain.methods import (
-    HeadOnlySpec,
-    LastLayersSpec,
-    LoraSpec,
-    MethodSpec,
-)
+from app.domain.methods import HeadOnlySpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.runs.result import Memory, RunResult
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny

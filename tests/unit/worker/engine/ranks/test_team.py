@@ -71,8 +71,7 @@ def imaged(directory: Path, model: Path, method: MethodSpec) -> Planned:
     changes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_grad_norm": 0.5}
     training = tiny_images.FAST.model_copy(update={"num_train_epochs": 2} | changes)
     return Planned(
-        name=directory.name,
-        job=tiny_images.job(directory, model, method, training, tiny_images.rows(ROWS, 24, 24)),
+        name=directory.name, job=tiny_images.job(directory, model, method, training, tiny_images.rows(ROWS, 24, 24))
     )
 
 

@@ -328,11 +328,7 @@ def rows_in(content: bytes, name: str, **options: object) -> list[tuple[int, dic
 
 
 @quick
-@given(
-    DRAWN_ROWS,
-    st.sampled_from([",", ";", "\t", "|"]),
-    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
-)
+@given(DRAWN_ROWS, st.sampled_from([",", ";", "\t", "|"]), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 def test_a_csv_file_is_read_as_it_was_written(rows: list[tuple[str, str]], delimiter: str, encoding: str) -> None:
     if ("text", "label") in rows:
         return  # a header that comes again is refused
@@ -423,16 +419,8 @@ def parquet_bytes(rows: int = 100) -> bytes:
             b"text,label\ntext,label\n" + BAD_ROWS,
             "data.csv: row 2 repeats the header; were two files joined? Remove it.",
         ),
-        (
-            "data.csv",
-            b"text,label\n" + BAD_ROWS + b"text,label\n" + BAD_ROWS,
-            "data.csv: row 22 repeats the header",
-        ),
-        (
-            "data.csv",
-            b"text,label,text\nx,y,z\n",
-            "data.csv: columns 1 and 3 are both named 'text'. Rename one",
-        ),
+        ("data.csv", b"text,label\n" + BAD_ROWS + b"text,label\n" + BAD_ROWS, "data.csv: row 22 repeats the header"),
+        ("data.csv", b"text,label,text\nx,y,z\n", "data.csv: columns 1 and 3 are both named 'text'. Rename one"),
         ("data.csv", b"text,label\na,b\nc,\0\n", "data.csv: line 3 contains a NUL byte, so the file is damaged"),
         ("data.csv", "text,label\na,b\nc,\0\n".encode("utf-16"), "data.csv: line 3 contains a NUL character"),
         (
@@ -465,17 +453,9 @@ def parquet_bytes(rows: int = 100) -> bytes:
         ("data.csv", b'[{"text": "a"}]', "data.csv is named as CSV but contains JSON. Rename it to .json."),
         ("data.csv", parquet_bytes(), "data.csv is named as CSV but is a Parquet file. Rename it to .parquet."),
         ("data.parquet", b"text,label\na,b\n", "data.parquet is named as Parquet but does not begin like"),
-        (
-            "data.parquet",
-            parquet_bytes()[:-200],
-            "data.parquet is damaged or truncated and cannot be read as Parquet",
-        ),
+        ("data.parquet", parquet_bytes()[:-200], "data.parquet is damaged or truncated and cannot be read as Parquet"),
         ("data.parquet", b"PAR1", "data.parquet is damaged or truncated and cannot be read as Parquet"),
-        (
-            "data.jsonl",
-            b"text,label\na,b\n",
-            "data.jsonl is named as JSONL but begins with 'text,label",
-        ),
+        ("data.jsonl", b"text,label\na,b\n", "data.jsonl is named as JSONL but begins with 'text,label"),
         ("data.jsonl", b'{"text": "a"}\n[1, 2]\n', "data.jsonl: line 2 is a list, not an object"),
         ("data.jsonl", b'{"text": "a"}\n\n"b"\n', "data.jsonl: line 3 is a string, not an object"),
         (

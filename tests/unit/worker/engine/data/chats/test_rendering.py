@@ -164,10 +164,7 @@ def test_a_marked_template_gives_the_mask_of_transformers() -> None:
     turns = [*TOOL_CHAT[:-1], assistant("Welcome.", reasoning_content="Polite.")]
     words = tokenizer(MARKED)
     theirs = words.apply_chat_template(
-        [as_rendered(turn) for turn in turns],
-        tools=TOOLS,
-        return_assistant_tokens_mask=True,
-        return_dict=True,
+        [as_rendered(turn) for turn in turns], tools=TOOLS, return_assistant_tokens_mask=True, return_dict=True
     )
     found = line(MARKED, turns, TOOLS)
     kept = len(found.ids)
