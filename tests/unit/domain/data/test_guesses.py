@@ -17,26 +17,9 @@ from tests.support.ingested import scanned
 
 ROWS = 200
 WORDS = [
-    "the",
-    "drug",
-    "helped",
-    "me",
-    "sleep",
-    "but",
-    "gave",
-    "terrible",
-    "headaches",
-    "so",
-    "my",
-    "doctor",
-    "changed",
-    "dose",
-    "after",
-    "two",
-    "weeks",
-    "of",
-    "pain",
-]
+    "the", "drug", "helped", "me", "sleep", "but", "gave", "terrible", "headaches", "so", "my", "doctor", "changed",
+    "dose", "after", "two", "weeks", "of", "pain",
+]  # fmt: skip
 
 Values = Callable[[random.Random, int], str]
 

@@ -48,30 +48,10 @@ def joined(inside: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]
 
 
 conditions = st.recursive(st.sampled_from(STATES).map(Is) | comparisons(), joined, max_leaves=8)
-PIECES = st.sampled_from(
-    [
-        *NAMES,
-        *STATES,
-        "and",
-        "or",
-        "not",
-        "in",
-        "(",
-        ")",
-        ",",
-        "=",
-        "<",
-        ">=",
-        "~",
-        "!",
-        "90 %",
-        "2 GiB",
-        '"',
-        "'a'",
-        "3",
-        "\\",
-    ]
-)
+PIECES = st.sampled_from([
+    *NAMES, *STATES, "and", "or", "not", "in", "(", ")", ",", "=", "<", ">=", "~", "!", "90 %", "2 GiB", '"', "'a'",
+    "3", "\\",
+])  # fmt: skip
 
 
 @given(conditions)

@@ -241,11 +241,6 @@ def test_pairs_are_counted() -> None:
     assert confusion.most_predicted == (1, 0.6)
 
 
-def test_it_survives_json() -> None:
-    confusion = Confusion.of([0, 1], [1, 1])
-    assert Confusion.model_validate_json(confusion.model_dump_json()) == confusion
-
-
 NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf]))
 
 

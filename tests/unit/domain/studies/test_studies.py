@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.domain.studies.arms import ArmSpec, without_default_names
 from app.domain.studies.spec import StudySpec, StudyStatus, status_of
@@ -101,11 +101,6 @@ def test_where_a_study_stands_follows_from_its_runs(states: list[str], where: St
 
 def test_nothing_follows_a_terminal_state() -> None:
     assert {status for status, after in TRANSITIONS.items() if not after} == {s for s in RunStatus if s.terminal}
-
-
-def test_methods_are_named_for_people() -> None:
-    specs = [FullSpec(), HeadOnlySpec(), LoraSpec(r=4), LoraSpec(use_dora=True), LoraSpec(r=64, use_rslora=True)]
-    assert [s.label for s in specs] == ["full", "head only", "LoRA r=4", "DoRA r=8", "rsLoRA r=64"]
 
 
 FULL_ARM = {"method": {"kind": "full"}}

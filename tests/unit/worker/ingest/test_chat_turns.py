@@ -11,7 +11,7 @@ import pytest
 from app.domain.data.dataset import ROWS, DatasetFacts
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.support.ingested import prepared
+from tests.support.ingested import lines, prepared
 from worker.engine.data.batches.batches import read
 from worker.ingest.rows.turns import tools_of, turns_of
 from worker.ingest.unread import _of_turn
@@ -60,8 +60,7 @@ def test_tools_get_openais_form() -> None:
 def made(
     folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None
 ) -> tuple[DatasetFacts, list[Any]]:
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    found = prepared(folder, {"data.jsonl": data}, mapping, Splitting(kind="random"))
+    found = prepared(folder, {"data.jsonl": lines(rows)}, mapping, Splitting(kind="random"))
     assert found.facts is not None, found.findings
     splits = read(str(folder / "rows.parquet"), found.facts.format)
     return found.facts, [row for split in splits.values() for row in split]
@@ -97,8 +96,7 @@ def test_parts_are_counted(tmp_path: Path) -> None:
     rows += [
         {"messages": [{"role": "user", "content": f"{i}"}, chat[1] | {"reasoning_content": ""}]} for i in range(12, 20)
     ]
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
+    found = prepared(tmp_path, {"data.jsonl": lines(rows)}, None, Splitting(kind="random"))
     assert found.facts is not None
     (part,) = found.facts.chat_parts.items()
     assert part[0] == "reasoning_content" and part[1].count == 12 and len(part[1].items) == 3
@@ -177,7 +175,7 @@ def test_answers_that_differ_in_their_calls_alone_are_a_pair(tmp_path: Path) -> 
 
 
 def test_an_answer_out_of_the_loss_is_no_preference(tmp_path: Path) -> None:
-    data = "".join(json.dumps(row) + "\n" for row in pairs({"content": "ho", "weight": 0}, {"content": "no"})).encode()
+    data = lines(pairs({"content": "ho", "weight": 0}, {"content": "no"}))
     found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
     assert found.facts is None
     assert ("unsupported-chat", "train", 20) in [(f.code, f.column, f.count) for f in found.findings]
@@ -218,8 +216,7 @@ def chat(place: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 def outcome(folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping = CHATS) -> Any:
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    return prepared(folder, {"data.jsonl": data}, mapping, Splitting(kind="random"))
+    return prepared(folder, {"data.jsonl": lines(rows)}, mapping, Splitting(kind="random"))
 
 
 def usual(count: int = 120) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.item_names import cluster_of
 from app.domain.data.splitting import Splitting
-from tests.support.ingested import prepared
+from tests.support.ingested import by_code, prepared
 from worker.engine.data.batches.batches import read
 from worker.ingest.findings.near_duplicates import near
 from worker.ingest.readers.batches import Unreadable
@@ -25,12 +25,6 @@ def csv(*rows: tuple[str, str]) -> bytes:
 
 def usual(count: int = 30, first: int = 0) -> list[tuple[str, str]]:
     return [(f"text number {i}", "yes" if i % 2 else "no") for i in range(first, first + count)]
-
-
-def by_code(findings: list[Finding]) -> dict[str, Finding]:
-    found = {finding.code: finding for finding in findings}
-    assert len(found) == len(findings)
-    return dict(found)
 
 
 def rows_of(finding: Finding) -> list[int | None]:
@@ -222,10 +216,6 @@ def messages(users: int, each: int = 10, first: int = 0) -> list[tuple[str, str,
     return [(f"message {n}", "yes" if n % 3 else "no", f"user {n // each}") for n in numbers]
 
 
-def codes(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.code: finding for finding in findings}
-
-
 def test_no_group_is_in_two_splits_and_each_is_one_cluster(tmp_path: Path) -> None:
     rows = messages(60)
     found = prepared(tmp_path, grouped_csv(*rows), MAPPING)
@@ -270,16 +260,16 @@ def test_a_group_may_be_a_column_with_another_role(tmp_path: Path) -> None:
     assert alone.facts is not None and grouped.facts is not None
     assert (alone.facts.test_items, alone.facts.test_clusters) == (40, 40)
     assert (grouped.facts.test_items, grouped.facts.test_clusters) == (40, 10)
-    assert "shared-passages" in codes(alone.findings) and "shared-passages" not in codes(grouped.findings)
+    assert "shared-passages" in by_code(alone.findings) and "shared-passages" not in by_code(grouped.findings)
 
 
 def test_too_few_groups_for_three_splits_block(tmp_path: Path) -> None:
     for users in (1, 2):
         found = prepared(tmp_path, grouped_csv(*messages(users, each=100)), MAPPING)
         assert found.facts is None
-        told = codes(found.findings)["too-few-groups"]
+        told = by_code(found.findings)["too-few-groups"]
         assert (told.severity, told.count, told.details.limit) == ("blocks", users, 3)
-        assert "empty-split" not in codes(found.findings)
+        assert "empty-split" not in by_code(found.findings)
     three = prepared(tmp_path, grouped_csv(*messages(3, each=100)), MAPPING)
     assert three.facts is not None and three.facts.counts == {"train": 100, "validation": 100, "test": 100}
 
@@ -289,15 +279,15 @@ def test_groups_that_predefined_splits_share_are_counted_and_up_to_three_named(t
     splitting = Splitting(kind="predefined", names={"train": ["train"], "test": ["test"]})
     files = {"train.csv": grouped_csv(*train), "test.csv": grouped_csv(*test, ("nobody's", "yes", ""))}
     found = prepared(tmp_path, files, MAPPING, splitting)
-    told = codes(found.findings)["shared-groups"]
+    told = by_code(found.findings)["shared-groups"]
     assert (told.severity, told.count, told.details.split) == ("warns", 4, "test")
     assert (told.details.groups, told.details.of_rows) == (4, 65)
     assert told.details.labels == ["user 0", "user 1", "user 2"]
     assert [example.excerpt for example in told.examples] == ["new 0", "new 1", "new 2"]
     apart = prepared(tmp_path, {**files, "test.csv": grouped_csv(*messages(6, first=40))}, MAPPING, splitting)
-    assert apart.facts is not None and "shared-groups" not in codes(apart.findings)
+    assert apart.facts is not None and "shared-groups" not in by_code(apart.findings)
     random = prepared(tmp_path, grouped_csv(*train, *test), MAPPING, Splitting())
-    assert random.facts is not None and "shared-groups" not in codes(random.findings)
+    assert random.facts is not None and "shared-groups" not in by_code(random.findings)
 
 
 def test_groups_of_very_unequal_sizes_give_splits_near_their_shares(tmp_path: Path) -> None:

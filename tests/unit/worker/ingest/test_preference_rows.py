@@ -14,7 +14,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.tasks import Format
-from tests.support.ingested import prepared, scanned
+from tests.support.ingested import by_code, lines, prepared, scanned
 from worker.engine.data.batches.batches import read
 from worker.ingest.rows.preferences import chat_pair, text_pair
 from worker.ingest.rows.words import Broken, words_of
@@ -29,10 +29,6 @@ def usual(count: int = 120) -> list[dict[str, Any]]:
     return [{"prompt": f"ask {i}", "chosen": f"yes {i}", "rejected": f"no! {i}"} for i in range(count)]
 
 
-def lines(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
 def jsonl(rows: list[dict[str, Any]]) -> dict[str, bytes]:
     return {"data.jsonl": lines(rows)}
 
@@ -40,10 +36,6 @@ def jsonl(rows: list[dict[str, Any]]) -> dict[str, bytes]:
 def mapped(folder: Path, rows: list[dict[str, Any]]) -> ColumnMapping | None:
     folder.mkdir(exist_ok=True)
     return scanned(folder, lines(rows), "data.jsonl").mapping
-
-
-def by_code(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.code: finding for finding in findings}
 
 
 def written(tmp_path: Path, form: Format) -> list[Any]:
@@ -277,10 +269,6 @@ def people(count: int = 120) -> list[dict[str, Any]]:
     ]
 
 
-def tagged_lines(rows: list[dict[str, Any]]) -> dict[str, bytes]:
-    return {"data.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
-
-
 def tags_written(tmp_path: Path) -> list[TaggedRow]:
     rows = [row for rows in read(str(tmp_path / "rows.parquet"), "tagged").values() for row in rows]
     assert all(isinstance(row, TaggedRow) for row in rows)
@@ -298,7 +286,7 @@ def csv(tokens: Any, tags: Any) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        tagged_lines(people()),
+        jsonl(people()),
         {"data.csv": csv(json.dumps, json.dumps)},
         {"data.csv": csv(str, str)},
         {"data.csv": csv(" ".join, " ".join)},
@@ -350,7 +338,7 @@ def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path:
         {"tokens": [["Ada"]], "tags": ["B-PER"]},
         {"tokens": [], "tags": []},
     ]
-    found = prepared(tmp_path, tagged_lines([*odd, *people()]), TAGGED)
+    found = prepared(tmp_path, jsonl([*odd, *people()]), TAGGED)
     codes = by_code(found.findings)
     assert {code: codes[code].count for code in ("tags-mismatch", "broken-tags", "broken-words", "empty-rows")} == {
         "tags-mismatch": 1,
@@ -373,11 +361,11 @@ def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path:
 )
 def test_tags_of_other_schemes_are_converted(scheme: str, tags: list[str], tmp_path: Path) -> None:
     rows = [{"tokens": ["we", "met"], "tags": ["O", "O"]}, *(row | {"tags": tags} for row in people())]
-    found = prepared(tmp_path, tagged_lines(rows), TAGGED)
+    found = prepared(tmp_path, jsonl(rows), TAGGED)
     assert found.facts is not None and found.facts.label_counts == {"B-ORG": 120, "B-PER": 120, "I-PER": 120, "O": 122}
     row = next(row for row in tags_written(tmp_path) if row.tokens[2] == "met7")
     assert [found.facts.labels[tag] for tag in row.tags] == ["B-PER", "I-PER", "O", "B-ORG"]
-    for findings in (found.findings, scanned(tmp_path, tagged_lines(rows)["data.jsonl"], "data.jsonl").findings):
+    for findings in (found.findings, scanned(tmp_path, jsonl(rows)["data.jsonl"], "data.jsonl").findings):
         note = by_code(findings)["tags-converted"]
         assert (note.severity, note.count, note.column, note.details.scheme) == ("notes", 120, "tags", scheme)
         assert note.examples[0].row == 2 and len(note.examples) == 10
@@ -388,7 +376,7 @@ def test_tags_of_other_schemes_are_converted(scheme: str, tags: list[str], tmp_p
 def test_the_scheme_is_that_of_all_files_and_of_the_names_of_numbers(tmp_path: Path) -> None:
     ends = [row | {"tags": [1, 2, 0, 0]} for row in people()]
     single = [{"tokens": [f"x{i}"], "tags": [3]} for i in range(20)]
-    files = {"train.jsonl": tagged_lines(ends)["data.jsonl"], "test.jsonl": tagged_lines(single)["data.jsonl"]}
+    files = {"train.jsonl": jsonl(ends)["data.jsonl"], "test.jsonl": jsonl(single)["data.jsonl"]}
     names = {"0": "O", "1": "B-PER", "2": "L-PER", "3": "U-PER"}
     found = prepared(tmp_path, files, TAGGED.model_copy(update={"label_names": names}))
     assert found.facts is not None and found.facts.labels == ["B-PER", "I-PER", "O"]
@@ -406,7 +394,7 @@ def test_the_scheme_is_that_of_all_files_and_of_the_names_of_numbers(tmp_path: P
     ],
 )
 def test_a_mixture_of_schemes_blocks_by_name(tags: list[str], code: str, tmp_path: Path) -> None:
-    found = prepared(tmp_path, tagged_lines([row | {"tags": tags} for row in people()]), TAGGED)
+    found = prepared(tmp_path, jsonl([row | {"tags": tags} for row in people()]), TAGGED)
     assert found.facts is None and by_code(found.findings)[code].severity == "blocks"
     assert "tags-converted" not in by_code(found.findings)
 
@@ -414,17 +402,17 @@ def test_a_mixture_of_schemes_blocks_by_name(tags: list[str], code: str, tmp_pat
 def test_one_row_of_another_scheme_among_many_blocks(tmp_path: Path) -> None:
     rows = [row | {"tags": ["B-PER", "L-PER", "O", "U-ORG"]} for row in people()]
     rows.append({"tokens": ["Ada", "met"], "tags": ["B-PER", "O"]})
-    found = by_code(prepared(tmp_path, tagged_lines(rows), TAGGED).findings)["tag-scheme"]
+    found = by_code(prepared(tmp_path, jsonl(rows), TAGGED).findings)["tag-scheme"]
     assert (found.severity, found.count, found.details.labels) == ("blocks", 2, ["L-PER", "U-ORG"])
 
 
 def test_outside_in_another_word_blocks(tmp_path: Path) -> None:
     """Otherwise every word outside of entities would be one."""
     plain = [row | {"tags": ["B-PER", "I-PER", "_", "_"]} for row in people()]
-    found = by_code(prepared(tmp_path, tagged_lines(plain), TAGGED).findings)["tag-scheme"]
+    found = by_code(prepared(tmp_path, jsonl(plain), TAGGED).findings)["tag-scheme"]
     assert (found.severity, found.details.labels) == ("blocks", ["_"])
     named = TAGGED.model_copy(update={"label_names": {"_": "O"}})
-    assert prepared(tmp_path, tagged_lines(plain), named).facts is not None
+    assert prepared(tmp_path, jsonl(plain), named).facts is not None
 
 
 @pytest.mark.parametrize(("broken", "severity"), [(6, "warns"), (7, "blocks")])
@@ -432,14 +420,14 @@ def test_iob1_beside_iob2_among_sentences_without_entities_blocks(broken: int, s
     """More than 5 % of the rows with entities, however many rows have none."""
     none = [{"tokens": ["we", f"met{i}"], "tags": ["O", "O"]} for i in range(300)]
     iob1 = [{"tokens": [f"Ada{i}", "met"], "tags": ["I-PER", "O"]} for i in range(broken)]
-    found = by_code(prepared(tmp_path, tagged_lines([*none, *iob1, *people()]), TAGGED).findings)["broken-tags"]
+    found = by_code(prepared(tmp_path, jsonl([*none, *iob1, *people()]), TAGGED).findings)["broken-tags"]
     assert (found.count, found.severity) == (broken, severity)
 
 
 def test_a_tag_that_only_the_test_split_has_and_texts_tagged_twice_are_told(tmp_path: Path) -> None:
     twice = {"tokens": ["we", "met"], "tags": ["O", "O"]}, {"tokens": ["we", "met"], "tags": ["B-PER", "O"]}
-    train = tagged_lines([*twice, *people()])["data.jsonl"]
-    test = tagged_lines([{"tokens": [f"x{i}"], "tags": ["B-ORG"]} for i in range(20)])["data.jsonl"]
+    train = jsonl([*twice, *people()])["data.jsonl"]
+    test = jsonl([{"tokens": [f"x{i}"], "tags": ["B-ORG"]} for i in range(20)])["data.jsonl"]
     findings = by_code(prepared(tmp_path, {"train.jsonl": train, "test.jsonl": test}, TAGGED).findings)
     assert (
         findings["label-not-trained"].details.labels == ["B-ORG"] and findings["label-not-trained"].severity == "warns"
@@ -450,6 +438,6 @@ def test_a_tag_that_only_the_test_split_has_and_texts_tagged_twice_are_told(tmp_
 
 def test_the_same_rows_in_another_order_have_the_same_tags(tmp_path: Path) -> None:
     rows = [*people(), *({"tokens": [f"in{i}", "Rome"], "tags": ["O", "B-LOC"]} for i in range(40))]
-    first, other = (prepared(tmp_path, tagged_lines(order), TAGGED).facts for order in (rows, rows[::-1]))
+    first, other = (prepared(tmp_path, jsonl(order), TAGGED).facts for order in (rows, rows[::-1]))
     assert first is not None and other is not None and first.labels == other.labels == ["B-LOC", "B-PER", "I-PER", "O"]
     assert first.label_counts == other.label_counts

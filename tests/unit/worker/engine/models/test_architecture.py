@@ -248,14 +248,7 @@ def test_an_architecture_is_that_of_its_configuration(name: str) -> None:
     assert {p.name: p.shape for p in described.parameters} == {p.name: p.shape for p in built.parameters}
     assert {m.name: m for m in described.linear} == {m.name: m for m in built.linear}
     same = (
-        "blocks",
-        "behind",
-        "head",
-        "hidden_size",
-        "layers",
-        "key_value_heads",
-        "key_value_width",
-        "encoder_decoder",
-    )
+        "blocks", "behind", "head", "hidden_size", "layers", "key_value_heads", "key_value_width", "encoder_decoder",
+    )  # fmt: skip
     assert [getattr(described, field) for field in same] == [getattr(built, field) for field in same]
     assert described.default_targets.items() <= built.default_targets.items()
