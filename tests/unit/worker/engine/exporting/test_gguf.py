@@ -193,7 +193,7 @@ ADAPTERS = [
 def test_an_adapter_answers_as_the_trained_model(
     spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers_as_the_trained_model(ADAPTER, spec, name, tmp_path, monkeypatch)
+    writes_as_the_trained_model(*exported.run(tmp_path, spec, name, ADAPTER), monkeypatch)
 
 
 @pytest.mark.by_day
@@ -202,12 +202,11 @@ def test_an_adapter_answers_as_the_trained_model(
 def test_a_merged_model_answers_as_the_trained_model(
     spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers_as_the_trained_model(MERGED, spec, name, tmp_path, monkeypatch)
+    writes_as_the_trained_model(*exported.run(tmp_path, spec, name, MERGED), monkeypatch)
 
 
 def test_a_gguf_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, model = run(tmp_path, "qwen2", GGUF)
-    writes_as_the_trained_model(job, model, monkeypatch)
+    writes_as_the_trained_model(*run(tmp_path, "qwen2", GGUF), monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "bits"), [("bert", 4), ("llama", 8)])
@@ -219,13 +218,6 @@ def test_a_merged_model_is_quantized_while_it_is_loaded(name: str, bits: Literal
     assert answer in job.job.labels or name == "llama"
     kinds = {type(module).__name__ for module in names["model"].modules()}
     assert f"Linear{'4bit' if bits == 4 else '8bitLt'}" in kinds
-
-
-def answers_as_the_trained_model(
-    form: ExportFormat, spec: MethodSpec, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, model = exported.run(folder, spec, name, form)
-    writes_as_the_trained_model(job, model, monkeypatch)
 
 
 def writes_as_the_trained_model(job: ExportJob, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """Exports of embedding models and image classifiers score as their runs."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from tests.support.rows import exported
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import pairs as tiny_pairs
 from tests.support.tiny import texts as tiny
+from tests.unit.worker.engine.exporting.test_gguf import printed
 from worker.engine.data.images import opened
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet
@@ -45,15 +44,13 @@ def test_scores_and_similarity_are_the_runs(method: MethodSpec, form: ExportForm
     code = snippets.loading_code(
         snippets.Export(form, spec, folder, job.job.model_location, "", [], "query-passage", 32)
     )
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(code, "snippet", "exec"), {})
     tokenizer = AutoTokenizer.from_pretrained(job.job.model_location)
     inputs = tokenizer(
         [snippets.EXAMPLE, snippets.OTHER_EXAMPLE], padding=True, truncation=True, max_length=8, return_tensors="pt"
     )
     with torch.inference_mode():
         one, other = sentence_embeddings.embeddings(model, inputs["input_ids"], inputs["attention_mask"])
-    assert float(out.getvalue()) == pytest.approx(float(one @ other), abs=1e-5)
+    assert float(printed(code)) == pytest.approx(float(one @ other), abs=1e-5)
 
 
 @pytest.mark.slow  # importing sentence-transformers takes seconds
@@ -101,12 +98,10 @@ def test_it_scores_as_its_run_and_its_code_classifies(
             form, job.job.spec, job.job.output, job.job.model_location, "", tiny_images.LABELS, "labelled-images", None
         )
     )
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(code, "snippet", "exec"), {})
     pixels = tiny_images.processor(tmp_path / "processor")(images=[opened(row.image)], return_tensors="pt")
     with torch.inference_mode():
         wanted = model(pixel_values=pixels["pixel_values"]).logits.argmax().item()
-    assert out.getvalue().strip() == tiny_images.LABELS[wanted]
+    assert printed(code).strip() == tiny_images.LABELS[wanted]
 
 
 @pytest.mark.parametrize("form", [ExportFormat.ONNX_INT8, ExportFormat.GGUF_F16])

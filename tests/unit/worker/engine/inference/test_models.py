@@ -30,6 +30,7 @@ from app.domain.methods import (
 )
 from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_access import HubAccess
+from app.domain.runs.job import TrainJob
 from tests.support.rows import exported, inferred
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import tags as tiny_tags
@@ -373,21 +374,24 @@ def test_other_architectures_stream_what_they_generate(kind: str, tmp_path: Path
 LORA = LoraSpec(r=4)
 
 
-def tagger(folder: Path, spec: Any = LORA) -> tuple[ModelJob, list[list[int]], list[list[str]]]:
-    """A run that tags words, its own evaluation's predictions of its test items, and the words of these."""
-    job = tiny_tags.job(folder / "job", tiny.save_model(folder / "base"), spec)
+def evaluated(folder: Path, job: TrainJob) -> tuple[ModelJob, Any, list[Any]]:
+    """A run, its test items, and its own evaluation's predictions of them."""
     found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
-    _base, tokenizer = merge.base_model(job, torch.float32)
-    examples, predictions = check.predict(found, model, tokenizer, lambda _share: None)
-    words = [row.tokens for row in examples.rows]
+    _base, processor = merge.base_model(job, torch.float32)
+    examples, predictions = check.predict(found, model, processor, lambda _share: None)
     whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
-    return whole, predictions.columns["prediction"], words
+    return whole, examples.rows, predictions.columns["prediction"]
+
+
+def tagger(folder: Path, spec: Any = LORA) -> tuple[ModelJob, Any, list[list[int]]]:
+    """A run that tags words, its test items, and the tags that its evaluation gave them."""
+    return evaluated(folder, tiny_tags.job(folder / "job", tiny.save_model(folder / "base"), spec))
 
 
 @pytest.mark.parametrize("spec", [LORA, PromptSpec(num_virtual_tokens=2)], ids=lambda one: one.kind)
 def test_words_have_the_tags_of_the_runs_own_evaluation(tmp_path: Path, spec: Any) -> None:
-    job, tags, words = tagger(tmp_path, spec)
-    found = inferred.predictions(inferred.asked(inferred.models(), [job], words))
+    job, rows, tags = tagger(tmp_path, spec)
+    found = inferred.predictions(inferred.asked(inferred.models(), [job], [row.tokens for row in rows]))
     named = [[tiny_tags.TAGS[answer] for answer in row] for row in tags]
     assert [[word["tag"] for word in one["words"]] for one in found] == named
     assert len({answer for row in named for answer in row}) > 1
@@ -395,7 +399,7 @@ def test_words_have_the_tags_of_the_runs_own_evaluation(tmp_path: Path, spec: An
 
 
 def test_entities_lie_at_their_characters_and_side_by_side_models_answer_alike(tmp_path: Path) -> None:
-    job, _tags, _words = tagger(tmp_path)
+    job, _rows, _tags = tagger(tmp_path)
     events = inferred.asked(inferred.models(), [job, inferred.base_of(job)], ["  the cat, (red) dog!"], "compare")
     own, base = [event["predictions"][0] for event in events if event["type"] == "answers"]
     text = "  the cat, (red) dog!"
@@ -434,7 +438,7 @@ def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
 
 @pytest.mark.slow
 def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: Path) -> None:
-    job, _tags, _words = tagger(tmp_path)
+    job, _rows, _tags = tagger(tmp_path)
     with pytest.raises(Invalid, match="42 tokens"):
         inferred.asked(inferred.models(), [job], ["the cat " * 20])
     [cut] = inferred.predictions(inferred.asked(inferred.models(), [job], ["the cat " * 20], truncate=True))
@@ -444,19 +448,14 @@ def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: P
         inferred.asked(inferred.models(), [job], [[{"role": "user", "content": "cat"}]])
 
 
-def image_classifier(folder: Path, spec: Any) -> tuple[ModelJob, list[int]]:
-    """A run that classifies images, and its own evaluation's predictions of its test items."""
-    job = tiny_images.job(folder / "job", tiny_images.save_model(folder / "base"), spec)
-    found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
-    _base, processor = merge.base_model(job, torch.float32)
-    _examples, predictions = check.predict(found, model, processor, lambda _share: None)
-    whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
-    return whole, predictions.columns["prediction"]
+def image_classifier(folder: Path, spec: Any) -> tuple[ModelJob, Any, list[int]]:
+    """A run that classifies images, its test items, and the labels that its evaluation gave them."""
+    return evaluated(folder, tiny_images.job(folder / "job", tiny_images.save_model(folder / "base"), spec))
 
 
 @pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
 def test_pictures_have_the_labels_of_the_runs_own_evaluation(spec: Any, tmp_path: Path) -> None:
-    job, labels = image_classifier(tmp_path, spec)
+    job, _rows, labels = image_classifier(tmp_path, spec)
     pictures = [Picture.of(row.image) for row in tiny_images.rows() if row.split == "test"]
     found = inferred.predictions(inferred.asked(inferred.models(), [job], pictures[:16]))
     assert [one["label"] for one in found] == [tiny_images.LABELS[label] for label in labels[:16]]
@@ -468,7 +467,7 @@ def test_pictures_have_the_labels_of_the_runs_own_evaluation(spec: Any, tmp_path
 
 
 def test_side_by_side_models_show_what_the_first_one_reads(tmp_path: Path) -> None:
-    job, _labels = image_classifier(tmp_path, LoraSpec(r=4))
+    job, *_others = image_classifier(tmp_path, LoraSpec(r=4))
     png = png_of(*tiny_images.picture(3, 20, 12))
     events = inferred.asked(inferred.models(), [job, inferred.base_of(job)], [Picture.of(png)], "compare")
     [seen] = [event for event in events if event["type"] == "seen"]
