@@ -1,6 +1,5 @@
 """Pages of features: recipes, the registry, and webhooks."""
 
-import html
 import re
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,9 @@ from tests.support.rows.accounts import Installation
 from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import end_trial
 from tests.support.servers.forms import form_headers
-from tests.unit.web.conftest import database_of
+from tests.unit.web.conftest import database_of, page_words
 
 ON = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines"}
-
-
-def words(client: TestClient, address: str, status: int = 200) -> str:
-    answer = client.get(address)
-    assert answer.status_code == status
-    return plain(html.unescape(" ".join(re.sub(r"<[^>]+>", " ", answer.text).split())))
 
 
 def queued(client: TestClient) -> int:
@@ -56,7 +49,7 @@ def queued(client: TestClient) -> int:
 
 def test_a_recipe_has_a_page_with_its_rule_and_its_file(full: TestClient) -> None:
     recipe = recipes.get("rate-ratio")
-    page = words(full, "/recipes/rate-ratio")
+    page = page_words(full, "/recipes/rate-ratio")
     assert recipe.rule in page and recipe.source.setting in page and "has not run here yet" in page
     assert Recipe.model_validate(full.get("/api/v1/recipes/rate-ratio").json()) == recipe
     assert full.get("/recipes/rate-ratio/recipe.yaml").text.startswith("# Five rates")
@@ -143,14 +136,14 @@ def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) ->
     assert (card["outcome"], card["study_id"]) == (Outcome.REPRODUCED, study)
     assert card["findings"][0]["high"] < 0 and card["findings"][0]["state"] == "confirmed"
     assert plain(card["here"]).startswith("−20.") and "points" in card["here"]
-    page = words(full, "/recipes")
+    page = page_words(full, "/recipes")
     assert "reproduced" in page and "Latest results" in page
-    whole = words(full, "/recipes/attention-only")
+    whole = page_words(full, "/recipes/attention-only")
     assert "Rule, fixed before the runs" in whole
     assert "instead of: Llama 3 and Qwen3 language models" in whole
-    assert "No recipe has this outcome" in words(full, "/recipes?outcome=undecided")
-    assert "All-linear vs attention-only" in words(full, "/recipes?outcome=reproduced")
-    assert "Variants tie once tuned" in words(full, "/recipes?model=all-MiniLM-L6-v2&data=bbc-headlines&outcome=")
+    assert "No recipe has this outcome" in page_words(full, "/recipes?outcome=undecided")
+    assert "All-linear vs attention-only" in page_words(full, "/recipes?outcome=reproduced")
+    assert "Variants tie once tuned" in page_words(full, "/recipes?model=all-MiniLM-L6-v2&data=bbc-headlines&outcome=")
     assert full.get("/recipes?outcome=perhaps").status_code == 422
 
 
@@ -165,14 +158,14 @@ def test_a_study_and_its_recipe_link_to_each_other(full: TestClient) -> None:
     first, second = (ran(full, "attention-only", accuracy | {"attention-only": score}) for score in (0.7, 0.9))
     page = full.get(f"/studies/{first}").text
     assert f'href="/recipes/attention-only?study={first}"' in page
-    assert "Tests the recipe All-linear vs attention-only" in words(full, f"/studies/{first}")
+    assert "Tests the recipe All-linear vs attention-only" in page_words(full, f"/studies/{first}")
     assert [full.get(f"/api/v1/studies/{study}").json()["recipe"] for study in (1, first)] == [None, "attention-only"]
-    assert "Tests the recipe" not in words(full, "/studies/1")
+    assert "Tests the recipe" not in page_words(full, "/studies/1")
     report = full.get(f"/studies/{first}/report.html").text
     assert "Tests the recipe" in report and "/recipes/" not in report
     newest = full.get("/recipes/attention-only").text
     assert f'href="/studies/{second}"' in newest and f'href="/recipes/attention-only?study={first}"' in newest
-    older = words(full, f"/recipes/attention-only?study={first}")
+    older = page_words(full, f"/recipes/attention-only?study={first}")
     assert "Result reproduced" in older and "−20." in older
     assert f"charts/recipe.csv?study={first}" in full.get(f"/recipes/attention-only?study={first}").text
     numbers = full.get("/recipes/attention-only/charts/recipe.csv", params={"study": first}).text.splitlines()
@@ -195,7 +188,7 @@ def test_cancelled_runs_leave_the_outcome_undecided_and_are_not_counted(full: Te
     card = full.get("/api/v1/recipes/attention-only/card").json()
     assert card["outcome"] == Outcome.UNDECIDED and card["findings"][0]["state"] == "open"
     assert "Only 2 of 4 seeds have a result for every arm" in card["here"]
-    page = words(full, "/recipes/attention-only")
+    page = page_words(full, "/recipes/attention-only")
     assert "2 of 4 seeds complete, 6 of 8 runs succeeded" in page
 
 
@@ -221,8 +214,8 @@ def test_a_card_says_why_all_trials_failed_and_how_long_they_took(full: TestClie
 def test_a_recipes_page_compares_that_recipe_only(full: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
     monkeypatch.setattr(recipes, "cards", lambda session: pytest.fail("every recipe's card was computed"))
-    assert "Rule, fixed before the runs" in words(full, "/recipes/attention-only")
-    assert "has not run here yet" in words(full, "/recipes/capacity")
+    assert "Rule, fixed before the runs" in page_words(full, "/recipes/attention-only")
+    assert "has not run here yet" in page_words(full, "/recipes/capacity")
 
 
 def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClient) -> None:

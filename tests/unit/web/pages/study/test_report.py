@@ -1,6 +1,5 @@
 """A study's report and the page of one in which nothing was learned, by HTTP."""
 
-import html
 import re
 from html import unescape
 from html.parser import HTMLParser
@@ -16,7 +15,7 @@ from tests.support.filled import filled
 from tests.support.filled import learning as filled_learning
 from tests.support.rows.factories import MANY, STATES, seed_study
 from tests.support.servers.forms import without_tokens
-from tests.unit.web.conftest import database_of
+from tests.unit.web.conftest import database_of, page_words
 
 NAMESPACES = ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")
 
@@ -122,18 +121,11 @@ def study(registered_only: TestClient) -> int:
         return filled_learning.add(session)
 
 
-def seen(client: TestClient, address: str) -> str:
-    """The text of a page, without tags."""
-    answer = client.get(address)
-    assert answer.status_code == 200, answer.text
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).replace("\xa0", " ").split())
-
-
 @pytest.mark.slow
 def test_the_heading_says_it_and_no_arm_has_a_verdict(registered_only: TestClient, study: int) -> None:
     text = registered_only.get(f"/studies/{study}").text
     assert f"<h1>{HEADLINE}</h1>" in text
-    words = seen(registered_only, f"/studies/{study}")
+    words = page_words(registered_only, f"/studies/{study}")
     assert "Does fine-tuning help? no" in words and "Is another arm enough? not tested" in words
     assert "most frequent label 65.4 %, TF-IDF 73.4 %" in words
     assert "undecided" not in words and "loses less" not in words
@@ -192,7 +184,7 @@ def test_a_study_that_learned_answers_both_questions(registered_only: TestClient
     with database_of(registered_only).transaction() as session:
         number = seed_study(session)
         filled.add_baselines(session, filled.three_arms())
-    words = seen(registered_only, f"/studies/{number}")
+    words = page_words(registered_only, f"/studies/{number}")
     assert "Does fine-tuning help? yes" in words and "Is another arm enough? enough" in words
     assert "Why nothing was learned" not in words
     answer = registered_only.get(f"/api/v1/studies/{number}/comparison").json()["learning"]
@@ -206,13 +198,13 @@ def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only
         filled.add_baselines(session, filled.three_arms())
     text = registered_only.get(f"/studies/{number}").text
     assert "<h1>Fine-tuning does not help: the baseline “TF-IDF” reaches 78.5" in text
-    words = seen(registered_only, f"/studies/{number}")
+    words = page_words(registered_only, f"/studies/{number}")
     assert "Is another arm enough? not tested" in words and "Why nothing was learned" not in words
 
 
 def test_a_run_shows_its_most_frequent_prediction_and_loss_trend(registered_only: TestClient, study: int) -> None:
     runs = registered_only.get(f"/api/v1/studies/{study}").json()["runs"]
-    words = seen(registered_only, f"/runs/{runs[0]}")
+    words = page_words(registered_only, f"/runs/{runs[0]}")
     assert "Most frequent prediction “positive” for 100.0 % of the test items" in words
     assert "Training loss, second half still falling" in words
     assert "Best evaluation on validation the first of 2" in words
