@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.domain.data.findings import Finding
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
@@ -114,3 +115,15 @@ def prepared(
 
 def ignore_progress(share: float, rows: int) -> None:
     """A progress callback that does nothing."""
+
+
+def lines(rows: list[dict[str, Any]]) -> bytes:
+    """A file of JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def by_code(findings: list[Finding]) -> dict[str, Finding]:
+    """Findings of which no two have the same code."""
+    found = {finding.code: finding for finding in findings}
+    assert len(found) == len(findings)
+    return dict(found)

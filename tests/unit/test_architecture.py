@@ -1,6 +1,7 @@
-"""The arrows of docs/architecture.md hold, and the processes that must stay small never import the ML libraries."""
+"""Who may import whom, what an import brings along, and what features add."""
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -11,25 +12,24 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from packaging.requirements import Requirement
 
-from app.settings import ROOT
+from app import feature
+from app.domain.errors import Invalid
+from app.features import FEATURES
+from app.imports import import_large
+from app.main import create_app
+from app.settings import ROOT, Settings, load
+from app.store.database import migrate
+from app.store.database.session import Database
 
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "sklearn", "tokenizers", "sentence_transformers"}
 LIGHT = (
-    "app.main",
-    "app.cli.program",
-    "worker.celery",
-    "worker.tasks",
-    "worker.context",
-    "worker.training.supervisor",
-    "worker.training.host",
-    "worker.training.child",
-    "worker.estimation.host",
-    "worker.estimation.child",
-    "worker.ingest.host",
-    "worker.inspection.host",
-)
+    "app.main", "app.cli.program", "worker.celery", "worker.tasks", "worker.context", "worker.training.supervisor",
+    "worker.training.host", "worker.training.child", "worker.estimation.host", "worker.estimation.child",
+    "worker.ingest.host", "worker.inspection.host",
+)  # fmt: skip
 
 
 def test_the_contracts_hold() -> None:
@@ -149,3 +149,57 @@ def _imported(module: str, file: Path, modules: Collection[str]) -> set[str]:
     names = _names(file)
     found = {f"{package}.{name}" if f"{package}.{name}" in modules else package for package, name in names}
     return found & set(modules) - {module}
+
+
+@pytest.mark.slow
+def test_a_large_import_is_not_searched_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "large_library.py").write_text(
+        "import gc\nSEARCHED = gc.isenabled()\nOBJECTS = [[] for _ in range(5000)]\n"
+    )
+    (tmp_path / "broken_library.py").write_text("raise RuntimeError('no driver')\n")
+    frozen = gc.get_freeze_count()
+    found = import_large("large_library")
+    assert not found.SEARCHED and gc.isenabled()
+    assert gc.get_freeze_count() >= frozen + 5000
+    assert import_large("large_library") is found
+    with pytest.raises(RuntimeError, match="no driver"):
+        import_large("broken_library")
+    assert gc.isenabled()
+
+
+def test_all_are_active_unless_the_variable_names_some_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(feature.VARIABLE, raising=False)
+    assert feature.active() == FEATURES
+    monkeypatch.setenv(feature.VARIABLE, "all")
+    assert feature.active() == FEATURES
+    monkeypatch.setenv(feature.VARIABLE, "")
+    assert feature.active() == ()
+    monkeypatch.setenv(feature.VARIABLE, " webhooks, lab,")
+    assert feature.active() == ("lab", "webhooks")
+
+
+def test_a_feature_that_does_not_exist_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(feature.VARIABLE, "lab,weebhooks")
+    with pytest.raises(Invalid, match="there is no feature weebhooks; there are agents, elsewhere"):
+        load()
+
+
+def test_every_package_below_features_is_in_the_list() -> None:
+    for package in ("app", "worker"):
+        folder = Path(feature.__file__).parents[1] / package / "features"
+        named = {path.name for path in folder.iterdir() if (path / "__init__.py").exists()}
+        assert named <= {*FEATURES} and (package == "worker" or named == {*FEATURES})
+
+
+def test_a_server_without_features_serves_the_core_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(feature.VARIABLE, "")
+    settings = Settings(home=tmp_path, allowed_hosts=["testserver"])
+    migrate.upgrade(Database(settings.database))
+    with TestClient(create_app(settings)) as client:
+        for page in ("/studies", "/runs", "/data", "/models", "/workers", "/studies/new"):
+            assert client.get(page).status_code == 200, page
+        for page in ("/lab", "/recipes", "/playground", "/webhooks", "/api/v1/recipes"):
+            assert client.get(page).status_code == 404, page
+        shown = client.get("/studies").text
+        assert 'href="/models"' in shown and 'href="/lab"' not in shown

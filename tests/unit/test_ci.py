@@ -1,8 +1,12 @@
-"""The workflow of GitHub Actions calls what exists, with no more rights than it needs."""
+"""What CI runs exists, and what benchmarks import does."""
 
+import ast
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +75,21 @@ def test_a_workflow_may_only_read_and_its_actions_are_pinned_by_major_version(na
     for step in steps(name):
         if "uses" in step:
             assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
+PACKAGES = ("app", "benchmarks", "tests", "vezna", "worker")
+
+
+def imported(file: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of each import from this repository's packages."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
+def test_every_imported_name_exists(file: Path) -> None:
+    for module, name in imported(file):
+        if not hasattr(import_module(module), name):
+            import_module(f"{module}.{name}")

@@ -83,9 +83,7 @@ def test_its_time_is_over_within_the_limit(monkeypatch: pytest.MonkeyPatch, caps
     assert "NOT FINISHED in 0 s" in capsys.readouterr().out
 
 
-def test_an_engine_that_does_not_start_is_skipped_with_its_last_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_does_not_start_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "dockerd", "seq 1 30\necho no cgroup may be made\nexit 1", monkeypatch)
     program(tmp_path, "docker", "exit 1", monkeypatch)
     program(tmp_path, "mount", "exit 0", monkeypatch)
@@ -104,9 +102,7 @@ def test_a_machine_without_namespaces_or_mounts_is_skipped(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("command", ["network", "run"])
-def test_an_engine_that_runs_no_container_is_skipped(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_without_containers_is_skipped(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "docker", f'test "$1" != {command} || {{ echo not allowed; exit 125; }}', monkeypatch)
     with pytest.raises(Skip, match=r"runs no container here(?s:.+)not allowed"):
         engine.require_containers("python:3")

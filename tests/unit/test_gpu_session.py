@@ -100,9 +100,7 @@ def test_an_estimate_of_another_precision_is_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_the_tests_are_labelled_with_what_is_installed(
-    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tests_are_labelled_by_libraries(installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pytest_run(command: list[str], **options: Any) -> Any:
         report = command[-1].split("--junitxml=")[1].split("'")[0]
         Path(report).write_text('<testsuites><testsuite tests="1" skipped="0" time="1"/></testsuites>')

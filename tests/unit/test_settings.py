@@ -56,9 +56,7 @@ def test_a_secret_is_given_once(name: str, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("content", "says"), [(b"", "is empty"), (b"\n", "is empty"), (b"a-secret\xff", "it is not UTF-8")]
 )
-def test_a_file_that_holds_no_secret_is_named(
-    content: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_without_a_secret(content: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret").write_bytes(content)
     monkeypatch.setenv("VEZNA_HUB_TOKEN_FILE", str(tmp_path / "secret"))
     with pytest.raises(Invalid) as refused:

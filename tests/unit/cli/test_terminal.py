@@ -1,4 +1,4 @@
-"""What the command line shows of a comparison and of a run."""
+"""Tables in a terminal, and their language."""
 
 import io
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from app.cli.language import language_of
 from app.cli.terminal.comparison import comparison_table, remarks
 from app.cli.terminal.progress import follow_study
 from app.services.studies import studies as study_service
 from app.web.api.studies.comparison import StudyComparisonOut
+from app.words.i18n import DEFAULT, speak
 from tests.support.filled import filled
 from tests.support.filled.language import fill_language
 from tests.support.rows.factories import empty_database, plain, seed_study
@@ -128,3 +130,51 @@ def test_a_terminal_says_what_would_decide_and_how_far_arms_are_above_the_best_b
     assert undecided.startswith("- LoRA r=8, undecided: ")
     [above] = [line for line in text if line.startswith("- Points above the best baseline, TF-IDF: full +")]
     assert "head only +" in above
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "language"),
+    [
+        ({}, (), "en"),
+        ({"LANG": "bg_BG.UTF-8"}, (), "bg"),
+        ({"LANG": "bg_BG.UTF-8", "LC_ALL": "C.UTF-8"}, (), "en"),
+        ({"LANG": "en_GB.UTF-8", "LC_MESSAGES": "bg_BG"}, (), "bg"),
+        ({"LANG": "de_DE.UTF-8"}, (), "en"),
+        ({"LANG": "en_GB.UTF-8", "VEZNA_LANGUAGE": "bg"}, (), "bg"),
+        ({"LC_ALL": "", "LANG": "bg_BG.UTF-8"}, (), "bg"),
+        ({"VEZNA_LANGUAGE": "bg"}, ("compare", "1", "--json"), "en"),
+    ],
+)
+def test_the_environment_but_for_json(environment: dict[str, str], arguments: tuple[str, ...], language: str) -> None:
+    assert language_of(environment, arguments) == language
+
+
+def test_the_table_of_a_comparison_is_in_the_language_of_the_command() -> None:
+    score = {"mean": 0.894, "low": 0.873, "high": 0.915, "usable": True}
+    arm = {
+        "title": "full",
+        "score": score,
+        "costs": {"peak_bytes": 2**30, "train_seconds": 54.2, "trainable_parameters": 75_653, "artifact_bytes": 2**19},
+        "failed": "",
+        "reference": True,
+        "verdict": None,
+        "statuses": {"succeeded": 3, "failed": 1},
+    }
+    comparison = {
+        "name": "Headlines",
+        "phrase": "–",
+        "margin": 0.02,
+        "metric": "accuracy",
+        "items": 646,
+        "interval": "95 %",
+        "arms": [arm],
+        "baselines": [],
+    }
+    speak("bg")
+    try:
+        table = comparison_table(comparison)
+    finally:
+        speak(DEFAULT)
+    assert str(table.caption) == "точност върху 646 тестови примера; 95 %; граница 2 пункта"
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == ["full (1 неуспешно)", "89,4 ± 2,1", "еталон", "1024", "54,2", "75,7 k", "0,50"]

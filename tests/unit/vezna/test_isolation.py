@@ -1,4 +1,4 @@
-"""The package for scripts works without the server, without torch, and installed by itself."""
+"""The package for scripts works alone; facts that it reads off a model."""
 
 import ast
 import os
@@ -7,6 +7,7 @@ import sys
 import tomllib
 from importlib.metadata import distribution, requires
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
@@ -14,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.settings import ROOT
+from vezna import facts
 
 PACKAGE = ROOT / "vezna"
 NEEDS = {"httpx2", "pydantic"}
@@ -119,3 +121,34 @@ def test_its_distribution_has_the_version_of_the_server_and_is_built(tmp_path: P
 
 def _project(folder: Path = PACKAGE) -> dict[str, Any]:
     return dict(tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+
+
+class Sharded:
+    """A model whose weights lie in several processes."""
+
+    config = SimpleNamespace(_name_or_path="someone/bert", _commit_hash="abc")
+
+    def parameters(self) -> list[Any]:
+        """A part of them."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Would wait for the other processes."""
+        raise AssertionError("the weights were gathered")
+
+
+def test_weights_in_several_processes_are_neither_counted_nor_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert facts.of_model(Sharded()) == {"base_model": "someone/bert"}
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(AssertionError, match="gathered"):
+        facts.of_model(Sharded())
+
+
+def test_the_files_of_a_model_are_those_of_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    hub = SimpleNamespace(try_to_load_from_cache=lambda *args, **kwargs: asked.append((args, kwargs)))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    facts.of_model(Sharded())
+    assert asked == [(("someone/bert", "config.json"), {"revision": "abc"})]

@@ -1,5 +1,7 @@
 """Browsers without JavaScript, before an application on an empty and on a filled database."""
 
+import html
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled.filled import register, still_alive
 from tests.support.filled.language import fill_language, register_language
-from tests.support.rows.factories import empty_database
+from tests.support.rows.factories import empty_database, plain
 from tests.support.servers.forms import form_headers
 
 
@@ -83,3 +85,11 @@ def become_tagger(client: TestClient, run_id: int, task: str = "token-classifica
         row = session.get_one(RunRow, run_id)
         row.spec_json = row.spec_json | {"task": task}
         row.task = task
+
+
+def page_words(client: TestClient, address: str, status: int = 200) -> str:
+    """What one reads of a page: without tags, drawings and code, spaces as one."""
+    answer = client.get(address)
+    assert answer.status_code == status, answer.text
+    text = re.sub(r"<(pre|svg|style|script).*?</\1>", " ", answer.text, flags=re.DOTALL)
+    return plain(" ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split()))

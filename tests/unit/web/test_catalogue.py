@@ -41,17 +41,9 @@ def test_a_word_is_translated_by_its_context() -> None:
         ("Runs", 'msgid "Runs"\nmsgstr ""', ["not translated: Runs"]),
         ("Runs", "", ["not translated: Runs"]),
         ("Runs", '#, fuzzy\nmsgid "Runs"\nmsgstr "Изпълнения"', ["fuzzy: Runs"]),
-        (
-            "Runs",
-            'msgid "Runs"\nmsgstr "Изпълнения"\n\nmsgid "Old"\nmsgstr "Старо"',
-            ["no longer in the sources: Old"],
-        ),
+        ("Runs", 'msgid "Runs"\nmsgstr "Изпълнения"\n\nmsgid "Old"\nmsgstr "Старо"', ["no longer in the sources: Old"]),
         ("%(a)s of %(b)s", 'msgid "%(a)s of %(b)s"\nmsgstr "от %(b)s: %(a)s"', []),
-        (
-            "%(a)s of %(b)s",
-            'msgid "%(a)s of %(b)s"\nmsgstr "%(a)s"',
-            ["%(a)s %(b)s became %(a)s: %(a)s of %(b)s"],
-        ),
+        ("%(a)s of %(b)s", 'msgid "%(a)s of %(b)s"\nmsgstr "%(a)s"', ["%(a)s %(b)s became %(a)s: %(a)s of %(b)s"]),
         ("90 %% of %(a)s", 'msgid "90 %% of %(a)s"\nmsgstr "90 % от %(a)s"', ["%% %(a)s became %(a)s: 90 %% of %(a)s"]),
         (
             ("%(num)s run", "%(num)s runs"),

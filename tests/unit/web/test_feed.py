@@ -132,9 +132,7 @@ def test_streams_of_many_users_are_read_over_one_connection(database: Database) 
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), RuntimeError("odd")])
-def test_streams_go_on_after_a_poll_that_failed(
-    database: Database, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streams_survive_a_failed_poll(database: Database, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.web.http.feed.POLL_SECONDS", 0.01)
     log, feed = Log(lines=1), Feed(lambda: database)
 

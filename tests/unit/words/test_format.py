@@ -71,15 +71,7 @@ def test_a_number_is_written_as_a_person_would(text: str, expected: str) -> None
 
 @pytest.mark.parametrize(
     "write",
-    [
-        format.decimal,
-        format.count,
-        format.percent,
-        format.memory,
-        format.file_size,
-        format.duration,
-        format.rate,
-    ],
+    [format.decimal, format.count, format.percent, format.memory, format.file_size, format.duration, format.rate],
 )
 def test_nothing_known_is_a_dash(write: object) -> None:
     assert callable(write)

@@ -167,9 +167,7 @@ def test_one_arm_alone_shows_no_disagreement() -> None:
 
 @pytest.mark.parametrize("alternative", Alternative)
 @pytest.mark.parametrize(("margin", "comparisons"), [(0.03, 1), (0.04, 1), (0.04, 3)])
-def test_the_power_is_the_share_of_simulated_studies_of_equal_arms_that_find_them_good_enough(
-    margin: float, comparisons: int, alternative: Alternative
-) -> None:
+def test_the_power_is_the_share_of_simulated_studies(margin: float, comparisons: int, alternative: Alternative) -> None:
     items, seeds, score, studies = 200, 4, 0.89, 500
     disagree = power.DISAGREEMENT * (1 - score)
     residual, lasting = (1 - power.LASTING) * disagree / 2, power.LASTING * disagree

@@ -1,11 +1,13 @@
-"""What a study owes, and where it stands."""
+"""Studies: the runs that they owe, their arms, and default names."""
+
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.status import TRANSITIONS, RunStatus
-from app.domain.studies.arms import ArmSpec
+from app.domain.studies.arms import ArmSpec, without_default_names
 from app.domain.studies.spec import StudySpec, StudyStatus, status_of
 from app.samples import samples as sample
 
@@ -101,6 +103,59 @@ def test_nothing_follows_a_terminal_state() -> None:
     assert {status for status, after in TRANSITIONS.items() if not after} == {s for s in RunStatus if s.terminal}
 
 
-def test_methods_are_named_for_people() -> None:
-    specs = [FullSpec(), HeadOnlySpec(), LoraSpec(r=4), LoraSpec(use_dora=True), LoraSpec(r=64, use_rslora=True)]
-    assert [s.label for s in specs] == ["full", "head only", "LoRA r=4", "DoRA r=8", "rsLoRA r=64"]
+FULL_ARM = {"method": {"kind": "full"}}
+LORA_ARM = {"method": {"kind": "lora", "r": 8}}
+
+
+def lora(**settings: Any) -> dict[str, Any]:
+    return {"method": {"kind": "lora", "r": 8} | settings}
+
+
+def named(*arms: Any) -> StudySpec:
+    return StudySpec.model_validate({"name": "Mine", "base_model": "tiny", "dataset": "small", "arms": arms})
+
+
+@pytest.mark.parametrize(
+    ("arms", "names"),
+    [
+        ([FULL_ARM, LORA_ARM], ["full", "LoRA r=8"]),
+        ([LORA_ARM, lora(target_modules=["query", "value"])], ["LoRA r=8", "LoRA r=8 query,value"]),
+        (
+            [lora(target_modules=["query", "value"]), lora(target_modules=["key"])],
+            ["LoRA r=8 query,value", "LoRA r=8 key"],
+        ),
+        ([LORA_ARM, LORA_ARM | {"learning_rate": 5e-4}], ["LoRA r=8 lr=0.0018", "LoRA r=8 lr=0.0005"]),
+        ([lora(lora_alpha=32), lora(use_dora=True), LORA_ARM], ["LoRA r=8 alpha=32", "DoRA r=8", "LoRA r=8"]),
+        ([FULL_ARM, FULL_ARM | {"weight_decay": 0.1}], ["full", "full weight_decay=0.1"]),
+        ([LORA_ARM, LORA_ARM | {"per_device_train_batch_size": 64}], ["LoRA r=8", "LoRA r=8 batch=64"]),
+        ([FULL_ARM, FULL_ARM | {"train_fraction": 0.25}], ["full", "full train_fraction=0.25"]),
+        ([FULL_ARM | {"name": "LoRA r=8"}, LORA_ARM], ["LoRA r=8", "LoRA r=8 (2)"]),
+    ],
+)
+def test_a_default_name_has_what_differs(arms: list[dict[str, Any]], names: list[str]) -> None:
+    assert [arm.name for arm in named(*arms).arms] == names
+
+
+def test_an_arm_that_is_added_changes_no_other_name() -> None:
+    first = named(lora(target_modules=["key"]))
+    whole = named(*first.arms, LORA_ARM, lora(target_modules=["key"]) | {"learning_rate": 1e-4})
+    assert [arm.name for arm in whole.arms] == ["LoRA r=8", "LoRA r=8 lr=0.0018", "LoRA r=8 key lr=0.0001"]
+
+
+def test_where_the_short_name_is_taken_a_default_is_named() -> None:
+    first = named(lora(target_modules=["key"]))
+    assert [arm.name for arm in named(*first.arms, LORA_ARM).arms] == ["LoRA r=8", "LoRA r=8 all-linear"]
+
+
+def test_a_name_that_would_be_too_long_is_numbered() -> None:
+    modules = [f"encoder.layer.{n}.attention.self.query" for n in range(4)]
+    assert [arm.name for arm in named(LORA_ARM, lora(target_modules=modules)).arms] == ["LoRA r=8", "LoRA r=8 (2)"]
+
+
+def test_default_names_are_left_out_where_arms_are_edited() -> None:
+    arms = named(LORA_ARM, LORA_ARM | {"learning_rate": 1e-3}, FULL_ARM | {"name": "mine"}).arms
+    assert [arm.name for arm in without_default_names(arms)] == ["", "", "mine"]
+
+
+def test_an_arm_alone_has_its_methods_label() -> None:
+    assert ArmSpec.model_validate(LORA_ARM).title == "LoRA r=8"

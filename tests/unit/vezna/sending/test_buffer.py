@@ -123,9 +123,7 @@ def test_a_closed_buffer_writes_into_no_file_that_has_its_number_now(buffer: Buf
     assert [Path(other.name).read_bytes() for other in others] == [b"x"] * 3
 
 
-def test_a_line_that_a_full_disk_cuts_off_is_an_error_and_leaves_whole_lines(
-    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_cut_off_by_a_full_disk_is_an_error(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda file, line: write(file, line[:5]))

@@ -114,7 +114,7 @@ def test_every_changed_byte_is_noticed(full: TestClient, export_id: int, key: Pa
     ],
     ids=["before", "after", "twice", "missing", "within"],
 )
-def test_what_is_added_or_left_out_is_noticed(
+def test_changed_files_are_noticed(
     full: TestClient, export_id: int, key: Path, change: Callable[[bytes], bytes]
 ) -> None:
     whole = envelope(full, export_id)
@@ -138,9 +138,7 @@ def test_the_key_is_written_once_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", "public", "P-256"], ids=["empty", "text", "public", "other-kind"])
-def test_a_file_without_a_usable_key_says_how_to_make_one(
-    full: TestClient, export_id: int, tmp_path: Path, content: bytes | str
-) -> None:
+def test_an_unusable_key_is_explained(full: TestClient, export_id: int, tmp_path: Path, content: bytes | str) -> None:
     if content == "public":
         public = Ed25519PrivateKey.generate().public_key()
         content = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -221,9 +219,7 @@ def rewritten(archive: Path, target: Path, more: list[tuple[tarfile.TarInfo, byt
 
 
 @pytest.mark.parametrize("where", ["twice", "another folder", "a link", "a linked folder"])
-def test_an_archive_that_unpacks_to_something_else_is_refused(
-    archive: Path, key: Path, tmp_path: Path, where: str
-) -> None:
+def test_an_archive_with_something_else_is_refused(archive: Path, key: Path, tmp_path: Path, where: str) -> None:
     with tarfile.open(archive) as tar:
         folder = tar.getnames()[0].partition("/")[0]
     name = {"another folder": "z/model.safetensors", "twice": f"{folder}/model.safetensors"}.get(where, f"{folder}/x")

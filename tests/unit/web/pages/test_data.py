@@ -103,9 +103,7 @@ def test_the_mapping_makes_a_dataset_with_a_page_of_its_own(data: TestClient) ->
         assert row.facts.labels == ["0", "good"]
 
 
-def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_the_names_that_they_have(
-    data: TestClient,
-) -> None:
+def test_of_many_labels_the_form_names_the_commonest_and_the_others_keep_their_names(data: TestClient) -> None:
     rows = [f"text {i} {copy},label {i:02}" for i in range(60) for copy in range(20 - i // 6)]
     at = upload(data, ("many.csv", "\n".join(["text,label", *rows]).encode())).headers["location"]
     assert "10 more values keep their names" in plain(data.get(at).text)
@@ -134,9 +132,7 @@ def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_
         ({"splitting.test": "half"}, "splitting-test"),
     ],
 )
-def test_what_is_wrong_with_a_mapping_is_said_at_its_field(
-    data: TestClient, change: dict[str, str], field: str
-) -> None:
+def test_a_wrong_mapping_is_said_at_its_field(data: TestClient, change: dict[str, str], field: str) -> None:
     at = upload(data, ("reviews.csv", CSV)).headers["location"]
     answer = data.post(at, data=MAPPED | change)
     assert answer.status_code == 422

@@ -219,9 +219,7 @@ def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
         (None, 4, ""),
     ],
 )
-def test_below_an_undecided_verdict_stands_what_would_decide(
-    needs: RequiredSample | None, seeds: int, words: str
-) -> None:
+def test_an_undecided_verdict_says_what_decides(needs: RequiredSample | None, seeds: int, words: str) -> None:
     arm = found("undecided").others[0]
     assert arm.verdict and isinstance(arm.difference, Difference)
     changed = replace(arm.difference, seeds=seeds, reference_seeds=seeds)

@@ -11,10 +11,7 @@ from tests.support.tiny import texts as tiny
 from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.progress import Stopped
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 UPPER = LastLayersSpec(layers=1)
 
@@ -46,9 +43,7 @@ def test_a_run_learns_and_its_memory_is_the_allocators(
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
-def test_a_run_that_was_stopped_goes_on_with_the_same_losses_but_for_rounding(
-    base: Path, tmp_path: Path, bf16: bool
-) -> None:
+def test_a_stopped_run_goes_on_but_for_rounding(base: Path, tmp_path: Path, bf16: bool) -> None:
     whole, first, second = tiny.Recorder(), tiny.Recorder(stop_at=9), tiny.Recorder()
     run(tmp_path / "whole", base, LORA, whole, bf16=bf16)
     with pytest.raises(Stopped):
@@ -68,9 +63,7 @@ def test_a_frozen_base_takes_two_bytes_a_number_from_when_on(tmp_path: Path) -> 
     assert max(peaks["load"], peaks["baseline"]) < 3 * numbers
 
 
-def test_a_device_that_is_full_is_named_with_what_was_asked_for(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder
-) -> None:
+def test_a_full_device_is_named_with_the_request(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     _, total = torch.cuda.mem_get_info()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(2**20 / total)

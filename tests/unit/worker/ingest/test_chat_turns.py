@@ -1,4 +1,4 @@
-"""Tools, reasoning, weights, system prompts and history of conversations, as sources write them."""
+"""Turns of chats: what is read, and what is lost and said."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,10 @@ import pytest
 from app.domain.data.dataset import ROWS, DatasetFacts
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.support.ingested import prepared
+from tests.support.ingested import lines, prepared
 from worker.engine.data.batches.batches import read
 from worker.ingest.rows.turns import tools_of, turns_of
+from worker.ingest.unread import _of_turn
 
 WEATHER = {"name": "weather", "arguments": {"city": "Sofia"}}
 CALL = {"type": "function", "function": WEATHER}
@@ -59,8 +60,7 @@ def test_tools_get_openais_form() -> None:
 def made(
     folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None
 ) -> tuple[DatasetFacts, list[Any]]:
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    found = prepared(folder, {"data.jsonl": data}, mapping, Splitting(kind="random"))
+    found = prepared(folder, {"data.jsonl": lines(rows)}, mapping, Splitting(kind="random"))
     assert found.facts is not None, found.findings
     splits = read(str(folder / "rows.parquet"), found.facts.format)
     return found.facts, [row for split in splits.values() for row in split]
@@ -96,8 +96,7 @@ def test_parts_are_counted(tmp_path: Path) -> None:
     rows += [
         {"messages": [{"role": "user", "content": f"{i}"}, chat[1] | {"reasoning_content": ""}]} for i in range(12, 20)
     ]
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
+    found = prepared(tmp_path, {"data.jsonl": lines(rows)}, None, Splitting(kind="random"))
     assert found.facts is not None
     (part,) = found.facts.chat_parts.items()
     assert part[0] == "reasoning_content" and part[1].count == 12 and len(part[1].items) == 3
@@ -176,7 +175,7 @@ def test_answers_that_differ_in_their_calls_alone_are_a_pair(tmp_path: Path) -> 
 
 
 def test_an_answer_out_of_the_loss_is_no_preference(tmp_path: Path) -> None:
-    data = "".join(json.dumps(row) + "\n" for row in pairs({"content": "ho", "weight": 0}, {"content": "no"})).encode()
+    data = lines(pairs({"content": "ho", "weight": 0}, {"content": "no"}))
     found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
     assert found.facts is None
     assert ("unsupported-chat", "train", 20) in [(f.code, f.column, f.count) for f in found.findings]
@@ -201,3 +200,73 @@ def test_a_file_from_before_rows_had_tools_is_read(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "old.parquet")
     (row,) = read(str(tmp_path / "old.parquet"), "messages")["train"]
     assert row == ROWS["messages"]("a", "train", turns[0], None)  # type: ignore[call-arg, arg-type]
+
+
+CHATS = ColumnMapping(format="messages", columns={"messages": "messages"})
+PAIRS = ColumnMapping(format="prompt-completion", columns={"prompt": "prompt", "completion": "completion"})
+LOST_CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+def chat(place: int, **fields: Any) -> list[dict[str, Any]]:
+    """A conversation whose answer has more fields."""
+    return [
+        {"role": "user", "content": f"question {place}"},
+        {"role": "assistant", "content": f"answer {place}", **fields},
+    ]
+
+
+def outcome(folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping = CHATS) -> Any:
+    return prepared(folder, {"data.jsonl": lines(rows)}, mapping, Splitting(kind="random"))
+
+
+def usual(count: int = 120) -> list[dict[str, Any]]:
+    return [{"messages": chat(place)} for place in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"messages": chat(0, tool_calls=[{"type": "custom", "custom": {"name": "x"}}])}, "tool_calls"),
+        ({"messages": chat(0, tool_calls=[{"function": {"name": "x", "arguments": "{not JSON"}}])}, "tool_calls"),
+        ({"messages": [{"role": "user", "content": "?", "thinking": "hm"}, *chat(0)]}, "thinking"),
+        ({"messages": chat(0, weight=0.5)}, "weight"),
+        ({"messages": [*chat(0), {"from": "function_call", "value": "call the weather"}, *chat(1)]}, "function_call"),
+        ({"messages": json.dumps(chat(0, weight=2))}, "weight"),
+        ({"messages": [{"role": "system", "content": "Be long."}, *chat(0)], "system": "Be brief."}, "system"),
+        ({"messages": chat(0), "system": ["Be brief."]}, "system"),
+        ({"messages": chat(0), "tools": "[{}]"}, "tools"),
+        ({"messages": chat(0), "history": [["a", "b"]]}, "history"),
+    ],
+)
+def test_a_lost_part_blocks(tmp_path: Path, row: dict[str, Any], field: str) -> None:
+    found = outcome(tmp_path, [*usual(), row, row, row])
+    assert found.facts is None
+    (finding,) = [finding for finding in found.findings if finding.code == "unsupported-chat"]
+    assert (finding.severity, finding.column, finding.count) == ("blocks", field, 3)
+    assert [example.row for example in finding.examples] == [121, 122, 123]
+
+
+def test_history_has_no_place_in_a_plain_prompt(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": f"ask {i}", "completion": f"yes {i}", "history": []} for i in range(120)]
+    (tmp_path / "whole").mkdir()
+    assert outcome(tmp_path / "whole", rows, PAIRS).facts is not None
+    rows[7]["history"] = [["earlier", "answer"]]
+    found = outcome(tmp_path, rows, PAIRS)
+    assert found.facts is None and ("unsupported-chat", "history") in [(f.code, f.column) for f in found.findings]
+
+
+def test_a_name_is_named_and_kept(tmp_path: Path) -> None:
+    found = outcome(tmp_path, [{"messages": chat(place, name="Ada")} for place in range(120)])
+    assert found.facts is not None
+    (finding,) = [finding for finding in found.findings if finding.code == "unread-chat-fields"]
+    assert (finding.severity, finding.column, finding.count) == ("warns", "name", 120)
+
+
+def test_empty_fields_and_weights_of_one_say_nothing(tmp_path: Path) -> None:
+    rows = [{"messages": chat(place, weight=1, tool_calls=None, name=""), "tools": None} for place in range(120)]
+    found = outcome(tmp_path, rows)
+    assert found.facts is not None and not [f for f in found.findings if "chat" in f.code]
+
+
+def test_a_role_that_is_no_word_is_left_to_the_finding_of_broken_messages() -> None:
+    assert list(_of_turn({"role": ["user"], "content": "x"})) == []

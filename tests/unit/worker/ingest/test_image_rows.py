@@ -13,11 +13,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
 from app.domain.data.dataset import ImageRow
-from app.domain.data.findings import Details, Finding
+from app.domain.data.findings import Details
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.images import png_of, size_of
 from app.domain.data.uploads import ReadingOptions
-from tests.support.ingested import ignore_progress, local, prepared, scanned
+from tests.support.ingested import by_code, ignore_progress, local, prepared, scanned
 from tests.support.tiny import images as tiny_images
 from worker.engine.data.batches.batches import read
 from worker.engine.data.images import opened
@@ -47,10 +47,6 @@ def folders(prefix: str = "", count: int = 120) -> dict[str, bytes]:
 def written(tmp_path: Path) -> list[ImageRow]:
     rows = [row for rows in read(str(tmp_path / "rows.parquet"), "labelled-images").values() for row in rows]
     return [rows[place]._replace(image=png) for place, png in pngs(rows)]  # type: ignore[call-arg, misc]
-
-
-def by_code(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.code: finding for finding in findings}
 
 
 @pytest.mark.parametrize("prefix", ["", "colours/", "some/folder/"])

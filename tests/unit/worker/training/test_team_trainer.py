@@ -80,9 +80,7 @@ def losses(reports: list[Report]) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.nightly
-def test_a_death_of_the_second_process_ends_both_and_the_run_resumes_as_if_it_had_not_been(
-    tmp_path: Path, model: Path
-) -> None:
+def test_a_death_of_the_second_process_ends_both_and_the_run_resumes(tmp_path: Path, model: Path) -> None:
     killed: list[int] = []
 
     def die(trainer: TrainerProcess, report: Report) -> None:

@@ -180,9 +180,7 @@ def until_imported(process: subprocess.Popen[str]) -> psutil.Process:
 
 
 @pytest.mark.nightly
-def test_a_trainer_that_waited_counts_time_from_the_claim_and_memory_above_its_libraries(
-    tmp_path: Path, model: Path
-) -> None:
+def test_a_waiting_trainer_counts_from_the_claim_above_its_libraries(tmp_path: Path, model: Path) -> None:
     with waiting_trainer() as process:
         libraries = until_imported(process).memory_info().rss
         job = tiny.job(tmp_path, model, LORA)

@@ -96,9 +96,7 @@ def test_the_order_of_items_and_seeds_does_not_matter(pair: tuple[Scores, Scores
 
 
 @given(pairs(), st.floats(0.01, 100), st.floats(-10, 10))
-def test_the_interval_follows_the_metrics_unit_and_zero(
-    pair: tuple[Scores, Scores], scale: float, shift: float
-) -> None:
+def test_the_interval_has_the_metrics_unit_and_zero(pair: tuple[Scores, Scores], scale: float, shift: float) -> None:
     a, b = pair
     if np.ptp(np.concatenate([a, b])) == 0:
         return  # all right: the unit is unknown, and taken as 1

@@ -1,4 +1,7 @@
-"""The verdict: the word follows from the interval shown, Holm watches over the arms, one seed is a hint at best."""
+"""Verdicts over items and seeds, also where items are copies or have groups."""
+
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.comparison.statistics.intervals import Scores
+from app.domain.comparison.fairness.export_gate import ExportScores, gate
+from app.domain.comparison.fairness.reproduction import reproduction
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import Scores, difference, score_interval
 from app.domain.comparison.statistics.verdict import (
     McNemar,
     Reason,
@@ -17,7 +23,11 @@ from app.domain.comparison.statistics.verdict import (
     settled_below,
     word,
 )
+from app.domain.data.dataset import items_hash
+from app.domain.data.item_names import cluster_of, copy_name
 from app.domain.studies.alternative import Alternative
+from app.domain.studies.power import observed_disagreement, required_sample
+from app.words.verdict.verdict import mcnemar_text
 
 EQUIVALENCE = Alternative.EQUIVALENCE
 
@@ -86,9 +96,7 @@ def test_undecided_says_what_would_decide() -> None:
 
 
 arms_by_name = st.dictionaries(
-    st.sampled_from("abcde"),
-    st.tuples(st.integers(0, 4), st.floats(0.6, 0.95), st.integers(0, 10**6)),
-    min_size=1,
+    st.sampled_from("abcde"), st.tuples(st.integers(0, 4), st.floats(0.6, 0.95), st.integers(0, 10**6)), min_size=1
 )
 
 
@@ -113,7 +121,7 @@ def test_the_interval_shown_alone_implies_the_word(drawn: dict[str, tuple[int, f
 
 @settings(max_examples=80, deadline=None)
 @given(arms_by_name, st.sampled_from(Alternative))
-def test_what_holms_procedure_rejects_is_what_the_intervals_exclude(
+def test_holm_rejects_what_intervals_exclude(
     drawn: dict[str, tuple[int, float, int]], alternative: Alternative
 ) -> None:
     arms = {name: runs(seeds + 2, 60, right, seed) for name, (seeds, right, seed) in drawn.items()}
@@ -205,3 +213,97 @@ def test_mcnemar_is_the_exact_binomial_test_on_the_flips(pairs: list[tuple[bool,
 def test_mcnemar_wants_the_same_items() -> None:
     with pytest.raises(ValueError, match="same items"):
         McNemar.of(np.ones(3, bool), np.ones(4, bool))
+
+
+RANDOM = np.random.default_rng(4)
+ARM, REFERENCE = (RANDOM.random((3, 40)) < share for share in (0.7, 0.6))
+ARM, REFERENCE = ARM.astype(np.float64), REFERENCE.astype(np.float64)
+EACH_TWICE = Clusters(np.repeat(np.arange(40), 2))
+
+
+def twice(scores: np.ndarray) -> np.ndarray:
+    return np.repeat(scores, 2, axis=-1)
+
+
+def test_items_that_all_differ_form_no_clusters_and_give_the_usual_numbers() -> None:
+    assert Clusters.of(["a", "b", "c"]) is None
+    alone, plain = difference(ARM, REFERENCE, clusters=Clusters(np.arange(40))), difference(ARM, REFERENCE)
+    assert alone.variance == pytest.approx(plain.variance, rel=1e-12)
+    assert alone.degrees_of_freedom == pytest.approx(plain.degrees_of_freedom, rel=1e-12)
+
+
+def test_copies_of_every_item_change_neither_interval_nor_what_is_needed() -> None:
+    once, copied = difference(ARM, REFERENCE), difference(twice(ARM), twice(REFERENCE), clusters=EACH_TWICE)
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), rel=1e-9)
+    assert copied.clusters == 40
+    assert difference(twice(ARM), twice(REFERENCE)).item_variance < 0.6 * once.item_variance
+    needs, of_copies = required_sample(once, 0.02), required_sample(copied, 0.02)
+    assert of_copies.seeds == needs.seeds
+    own, same = score_interval(ARM), score_interval(twice(ARM), clusters=EACH_TWICE)
+    assert (same.low, same.high) == pytest.approx((own.low, own.high), rel=1e-9)
+    disagreement = observed_disagreement([twice(ARM), twice(REFERENCE)], EACH_TWICE)
+    assert disagreement == pytest.approx(2 * (observed_disagreement([ARM, REFERENCE]) or 0), rel=1e-9)
+
+
+def test_one_cluster_has_no_verdict() -> None:
+    verdicts = judge({"a": ARM, "b": REFERENCE}, "b", 0.02, clusters=Clusters(np.zeros(40, dtype=np.int64)))
+    assert verdicts["a"].reason is Reason.ONE_GROUP
+
+
+def test_the_best_arms_are_those_without_copies() -> None:
+    arms = {"a": np.tile(ARM, 40), "b": np.tile(REFERENCE, 40)}
+    clusters = Clusters(np.tile(np.arange(40), 40))
+    assert best_indistinguishable(arms, clusters=clusters) == best_indistinguishable({"a": ARM, "b": REFERENCE})
+
+
+def test_groups_of_some_items_break_up_no_copies() -> None:
+    one, other, third = "a" * 16, "b" * 16, "c" * 16
+    names = [one, f"{one}-1", other, f"{other}-1", third]
+
+    def ids(groups: dict[str, str]) -> list[int]:
+        found = Clusters.of_items(names, groups)
+        assert found is not None
+        return found.ids.tolist()
+
+    assert ids({one: "u"}) == [0, 0, 1, 1, 2]
+    assert ids({one: "u", f"{other}-1": "u"}) == [0, 0, 0, 0, 1]
+    assert ids({one: "u", f"{one}-1": "v", other: "v"}) == [0, 0, 0, 0, 1]
+
+
+def test_mcnemar_counts_clusters() -> None:
+    arm, reference = ARM[0] == 1, REFERENCE[0] == 1
+    once = McNemar.of(arm, reference)
+    of_copies = McNemar.of(twice(arm), twice(reference), EACH_TWICE)
+    assert of_copies == replace(once, clustered=True)
+    assert re.match("McNemar's exact test: [0-9]+ items only LoRA gets right", mcnemar_text(once, "LoRA", "full"))
+    counted = f"LoRA gets more right of {once.only_arm} groups, full of {once.only_reference}"
+    assert counted in mcnemar_text(of_copies, "LoRA", "full")
+    assert McNemar.of(twice(arm), twice(reference)).p_value < once.p_value
+
+
+def test_the_gate_and_a_reproduction_count_clusters() -> None:
+    export = ExportScores(
+        loaded_with="", metric="accuracy", items_hash="", scores=twice(ARM[0]).tolist(), same=None, seconds=0
+    )
+    wide, narrow = (gate(twice(REFERENCE[0]).tolist(), export, 0.01, clusters) for clusters in (EACH_TWICE, None))
+    assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
+    halves = [
+        reproduction(twice(ARM[0]), twice(REFERENCE[0]), [0.6, 0.7], same_weights=False, clusters=clusters).half_width
+        for clusters in (EACH_TWICE, None)
+    ]
+    assert halves[0] > 1.3 * halves[1]
+
+
+def test_the_names_of_copies_say_what_they_are_copies_of() -> None:
+    item = "0123456789abcdef"
+    names = [copy_name(item, before) for before in range(3)]
+    assert len(set(names)) == 3
+    assert {cluster_of(name) for name in names} == {item}
+    assert cluster_of("user-1") == "user-1"
+    assert items_hash(names) != items_hash([item] * 3)
+
+
+def test_the_names_of_items_tell_their_groups() -> None:
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    assert cluster_of(copy_name(one, 0, group=7)) == cluster_of(copy_name(other, 2, group=7)) != cluster_of(one)
+    assert cluster_of("user~7") == "user~7"

@@ -311,9 +311,7 @@ def test_a_rate_is_no_rival_if_its_trial_was_lost_or_has_no_score() -> None:
         ((0.8, 0.9), (1e-4, 3e-4)),
     ],
 )
-def test_a_best_rate_at_an_end_comes_to_stand_within_as_many_as_far_apart(
-    scores: tuple[float, ...], further: tuple[float, ...]
-) -> None:
+def test_a_best_rate_at_an_end_widens_the_rates(scores: tuple[float, ...], further: tuple[float, ...]) -> None:
     rates = rates_of(spec(), ARMS[0])[: len(scores)]
     arm = ARMS[0].model_copy(update={"search": over(rates)})
     one = spec(arms=[arm, *ARMS[1:]], tuning={"kind": "grid", "rates": len(rates)})

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
+from app.services.comparison.flips import Answer
 from app.store.runs import queries as runs
+from app.web.pages.study.flips import _cell
 from tests.support import prediction_files
 from tests.support.filled.filled import ITEMS
 from tests.support.rows.factories import STATES, seed_study
@@ -97,3 +99,13 @@ def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, st
     study, flips = empty.get("/studies/1"), empty.get(PAGE)
     assert (study.status_code, flips.status_code) == (200, 200)
     assert "None" not in flips.text
+
+
+@pytest.mark.parametrize(("right", "mark"), [(3, "yes"), (2, "tie"), (1, "no")])
+def test_as_many_seeds_right_as_wrong_are_a_tie(right: int, mark: str) -> None:
+    answer = Answer(score=right / 4, seeds=4, right=right, label="sport")
+    assert _cell(answer, "accuracy").mark == mark
+
+
+def test_a_graded_score_of_one_half_is_no_tie() -> None:
+    assert _cell(Answer(score=0.5, seeds=2, right=0, text="A headline"), "rouge_l").mark == "graded"

@@ -18,17 +18,11 @@ from app.web.figures.studies.view import USUAL, ViewParams
 from app.words.verdict.caveats import caveats
 from tests.support.filled.judged import add_judgements
 from tests.support.rows.factories import plain
-from tests.unit.web.conftest import database_of
+from tests.unit.web.conftest import database_of, page_words
 
 CAUSAL, SEQ2SEQ = 5, 6
 STOPPED, RESUMED, RUNNING, HANDED_BACK = 43, 46, 54, 55
 """Runs of `tests.support.filled.language`."""
-
-
-def read(client: TestClient, address: str) -> str:
-    """A page as one reads it: without tags, spaces as one."""
-    text = re.sub(r"<svg.*?</svg>|<script.*?</script>", " ", client.get(address).text, flags=re.DOTALL)
-    return plain(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
 
 
 def rows(client: TestClient, address: str) -> list[str]:
@@ -66,16 +60,16 @@ def test_the_newest_scores_of_a_judge_stand_beside_the_arms_in_page_report_and_a
     assert lora["low"] < lora["delta"] < lora["high"] and lora["error"]["rated"] == 58
     assert qlora["error"] is None and (qlora["verdict"], prompt["verdict"]) == ("undecided", "worse")
     for page in (address, f"{address}/report.html"):
-        text = read(with_language, page)
+        text = page_words(with_language, page)
         assert "Scores of the answers by judge" in text and "on 20 of 58 rated items; corrected by +6.9 points" in text
-        assert "The judge's error is unknown for QLoRA r=16, prompt tuning n=20." in text.replace("&#39;", "'")
-    again = read(with_language, f"{address}/judge")
+        assert "The judge's error is unknown for QLoRA r=16, prompt tuning n=20." in text
+    again = page_words(with_language, f"{address}/judge")
     assert "Judgement 1 by judge" in again and "knows no model other" in again and "running" in again
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])
 def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient, study_id: int, title: str) -> None:
-    text = read(with_language, f"/studies/{study_id}?curve=validation").lower()
+    text = page_words(with_language, f"/studies/{study_id}?curve=validation").lower()
     assert f"difference in {title.lower()} from full, points" in text
     others = {facts.title.lower() for facts in METRICS.values()} - {title.lower()}
     if title == "token accuracy":
@@ -97,9 +91,7 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: Te
     assert "Forgetting" not in with_language.get("/studies/1").text
 
 
-def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_comparison(
-    with_language: TestClient,
-) -> None:
+def test_the_number_format_of_frozen_weights_forbids_no_comparison(with_language: TestClient) -> None:
     found = weighed(with_language, CAUSAL)
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
@@ -125,11 +117,9 @@ def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     ("study_id", "why"),
     [(CAUSAL, "token accuracy scores no generated text"), (SEQ2SEQ, "only causal language models have it")],
 )
-def test_a_baseline_that_does_not_apply_has_a_row_with_the_reason(
-    with_language: TestClient, study_id: int, why: str
-) -> None:
+def test_a_baseline_that_does_not_apply_has_a_reason(with_language: TestClient, study_id: int, why: str) -> None:
     assert f"few-shot not applicable: {why} – –" in rows(with_language, f"/studies/{study_id}")
-    assert f"not applicable: {why}" in read(with_language, f"/studies/{study_id}/report.html")
+    assert f"not applicable: {why}" in page_words(with_language, f"/studies/{study_id}/report.html")
     answer = with_language.get(f"/api/v1/studies/{study_id}/comparison").json()
     [few_shot] = [known for known in answer["baselines"] if known["kind"] == "few-shot"]
     assert (few_shot["status"], few_shot["message"], few_shot["score"]) == ("not_applicable", why, None)

@@ -17,7 +17,7 @@ from tests.support.filled import estimates as filled_estimates
 from tests.support.rows.factories import plain
 from tests.support.rows.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
-from tests.unit.web.pages.new_study.test_memory_fit import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
+from tests.unit.web.pages.new_study.test_new_study import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
 
 FULL = {"arms.0.method.kind": "full", "arms.0.name": "slow", "arms.0.learning_rate": "5e-5"}
 
@@ -44,9 +44,7 @@ def detectable_difference(text: str) -> float:
     return float(found[1])
 
 
-def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
-    registered_only: TestClient, arms: str
-) -> None:
+def test_the_page_asks_what_its_arm_needs_until_it_is_there(registered_only: TestClient, arms: str) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
     text = registered_only.get(f"{arms}/new?method=lora").text
     with database_of(registered_only).reading() as session:
@@ -65,9 +63,7 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
     assert re.search(r"<b>\d{3} MiB</b>", plain(settled.text))
 
 
-def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
-    registered_only: TestClient, arms: str
-) -> None:
+def test_the_panel_shows_the_arm_and_the_studys_power_with_it(registered_only: TestClient, arms: str) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
     text = planned(registered_only, arms)
     assert "1 arm × 3 seeds" in re.sub(r"\s+", " ", text)

@@ -1,4 +1,4 @@
-"""A study's page, by HTTP, in every state."""
+"""A study's page in every state, and the list of studies, by HTTP."""
 
 import csv
 import io
@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
+from app.services.studies import studies
+from app.store.studies import queries as study_queries
 from app.store.tables import EstimateRow
+from app.web.pages.studies.routes import Scale
 from tests.support.filled import filled
 from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
 from tests.unit.web.conftest import database_of
@@ -248,3 +252,24 @@ def test_the_page_of_an_ended_study_asks_again_until_its_baselines_are_computed(
         session.query(EstimateRow).where(EstimateRow.kind == "baseline").first().status = "queued"  # type: ignore[union-attr]
     text = full.get("/studies/1?sort=memory").text
     assert asks in text and "sse-connect" not in text
+
+
+def weighed(client: TestClient, study_id: int) -> StudyComparison:
+    """A study's comparison."""
+    with database_of(client).reading() as session:
+        return studies.comparisons(session, [study_queries.get(session, study_id)])[study_id]
+
+
+def test_a_family_second_arm_has_a_hollow_marker_and_its_third_a_half_filled_one(full: TestClient) -> None:
+    row = full.get("/studies").text.split("Two ranks")[1].split("</tr>")[0]
+    assert row.count('class="hollow"') == 1
+    assert row.count('class="half"') == 1
+
+
+def test_a_scale_is_in_units_of_the_margin_and_never_leaves_its_box(full: TestClient) -> None:
+    found = weighed(full, 1)
+    assert Scale.of(found.reference, found.margin) is None
+    for arm in found.others:
+        scale = Scale.of(arm, found.margin)
+        assert scale is not None
+        assert 0 <= scale.low <= scale.at <= scale.high <= 120

@@ -320,12 +320,7 @@ CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "n
 def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
     """A request on a configuration alone."""
     return EstimateRequest(
-        config=config,
-        task="causal-lm",
-        method=FullSpec(),
-        training=TWO_STEPS,
-        device="cpu",
-        bf16=False,
+        config=config, task="causal-lm", method=FullSpec(), training=TWO_STEPS, device="cpu", bf16=False
     ).model_copy(update=changes)
 
 

@@ -120,9 +120,7 @@ def responds(adapted: nn.Module, m: LinearFacts) -> tuple[torch.Tensor, torch.Te
 
 @pytest.mark.by_day
 @every_try
-def test_every_method_has_an_update_that_does_what_its_layer_does_or_a_reason_why_not(
-    spec: MethodSpec, name: str
-) -> None:
+def test_every_method_has_the_update_that_its_layer_does_or_a_reason(spec: MethodSpec, name: str) -> None:
     adapted = put(spec, name)
     list(tried.steps(adapted, spec, name, 3))
     before = {n: p.clone() for n, p in adapted.named_parameters()}
@@ -191,9 +189,7 @@ def run(directory: Path, base: Path, method: MethodSpec, **changes: object) -> t
 
 
 @pytest.mark.parametrize("method", [FullSpec(), LastLayersSpec(layers=1), LoraSpec(r=4)], ids=lambda m: m.kind)
-def test_a_run_tells_what_it_did_to_every_matrix_that_it_changes(
-    base: Path, tmp_path: Path, method: MethodSpec
-) -> None:
+def test_a_run_reports_every_matrix_that_it_changes(base: Path, tmp_path: Path, method: MethodSpec) -> None:
     _, recorder = run(tmp_path, base, method)
     found = recorder.weight_deltas_analysis
     assert found is not None and found.summary is not None
@@ -217,9 +213,7 @@ def test_a_method_without_an_update_tells_the_reason(base: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [FullSpec(), LoraSpec(r=4)], ids=lambda m: m.kind)
-def test_a_run_has_the_same_numbers_with_the_analysis_and_without(
-    base: Path, tmp_path: Path, method: MethodSpec
-) -> None:
+def test_the_analysis_changes_no_number_of_a_run(base: Path, tmp_path: Path, method: MethodSpec) -> None:
     numbers = []
     for name, seconds in (("with", 10.0), ("without", 0.0)):
         result, recorder = run(tmp_path / name, base, method, weight_delta_seconds=seconds)
@@ -244,9 +238,7 @@ def test_it_has_a_clock_of_its_own_and_the_clocks_still_sum_up(base: Path, tmp_p
     assert steady == pytest.approx(clocks.forward + clocks.backward + clocks.optimizer + clocks.data)
 
 
-def test_a_matrix_that_cannot_be_analysed_is_told_and_the_others_are(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_matrix_that_fails_is_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = weight_delta.analyse
 
     def spoilt(model: TaskModel, m: LinearFacts, change: Change) -> object:
@@ -262,9 +254,7 @@ def test_a_matrix_that_cannot_be_analysed_is_told_and_the_others_are(
     assert len(found.matrices) == 12
 
 
-def test_a_failure_of_the_whole_analysis_is_logged_and_the_run_succeeds(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_analysis_fails_no_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise OSError("the weight file is gone.\nand more")
 
@@ -323,9 +313,7 @@ def test_a_wish_to_stop_ends_the_analysis_and_keeps_the_result() -> None:
     assert (len(found.matrices), found.late) == (0, 3)
 
 
-def test_a_run_that_is_asked_to_stop_during_the_analysis_has_its_result_and_tells_no_failure(
-    base: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_is_stopped_during_the_analysis_has_its_result(base: Path, tmp_path: Path) -> None:
     """What comes after the result is left out, be it a cancel or a drain: the supervisor takes the result."""
 
     class StoppedWhileSaving(tiny.Recorder):

@@ -68,9 +68,7 @@ def test_a_small_change_that_is_missing_or_halved_is_seen(
 
 
 @pytest.mark.parametrize("form", [ExportFormat.GGUF_BF16, ExportFormat.GGUF_F16])
-def test_rounding_that_loses_much_of_a_change_is_no_fault(
-    form: ExportFormat, job: ExportJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounding_is_no_fault(form: ExportFormat, job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked(job, form, 1e-4, 1.0, monkeypatch, grid=True).wrong == []
     assert sorted(checked(job, form, 1e-4, 0.0, monkeypatch, grid=True).wrong) == NAMES
 
@@ -82,9 +80,7 @@ def test_changes_that_one_matrix_does_not_show_are_summed(job: ExportJob, monkey
     assert (sorted(one.wrong), one.unseen) == (NAMES, 0)
 
 
-def test_a_change_that_rounding_hides_leaves_the_word_to_the_scores(
-    job: ExportJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_rounding_hides_a_change_scores_decide(job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
     for share in (0.0, 1.0):
         found = checked(job, ExportFormat.GGUF_BF16, 1e-9, share, monkeypatch, grid=True)
         assert (found.wrong, found.unseen) == ([], 3)

@@ -77,8 +77,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seeds", "dropout"),
-    [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)],
+    ("seeds", "dropout"), [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)]
 )
 def test_each_training_has_the_losses_evaluations_and_weights_of_its_own(
     base: Path, still: Path, tmp_path: Path, seeds: tuple[int, ...], dropout: bool
@@ -210,9 +209,7 @@ def _with(job: TrainJob, **changes: object) -> TrainJob:
 
 
 @pytest.mark.slow
-def test_a_training_that_diverges_leaves_the_others_undisturbed(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_diverges_disturbs_no_other(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def optimizer(method, named, rate, decay, seed):  # type: ignore[no-untyped-def]
         """Of the second training, whose weights become infinite in its third step."""
         made = optimizer_of(method, named, rate, decay, seed)

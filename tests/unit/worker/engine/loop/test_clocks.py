@@ -64,9 +64,7 @@ def test_a_step_on_cuda_waits_for_nothing_and_its_clocks_are_the_devices(monkeyp
 
 
 @pytest.mark.parametrize("device", [CUDA, torch.device("cpu")], ids=["cuda", "cpu"])
-def test_steps_that_are_measured_count_as_fast_as_the_others(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device
-) -> None:
+def test_measured_steps_count_as_fast_as_others(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
     host = Host(monkeypatch)
     stopwatch = Stopwatch(time.time(), device)
     stopwatch.enter("data")

@@ -86,8 +86,7 @@ def loss_and_gradients(model: Any, rows: int, length: int) -> tuple[float, torch
 @pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind",
-    ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full", "llama"][1:])],
+    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full", "llama"][1:])]
 )
 def test_loss_gradients_and_dropout_are_those_of_plain_blocks_at_any_length(kind: str) -> None:
     base, model = model_of(kind)

@@ -1,18 +1,30 @@
-"""From exceptions to failures: each a sentence with the next step."""
+"""From exceptions to failures, and attempts that are refused."""
 
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, BertGenerationConfig, MistralConfig, PreTrainedConfig
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message
+from app.domain.methods import PromptSpec
+from app.domain.runs.status import Phase
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.packing import check_packing
+from worker.engine.data.batches.padding_free import check_padding_free
+from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.failures import failure
+from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
+from worker.engine.models.architecture import behind_blocks
 
 
 def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
@@ -66,9 +78,7 @@ def test_each_exception_has_its_code_and_one_line(error: Exception, code: Failur
         SafetensorError("I/O error: No space left on device"),
     ],
 )
-def test_a_full_disk_is_named_with_what_is_free_and_what_is_needed(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_named_with_numbers(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=2000))
     found = failure(error, output=tmp_path / "output", saved_bytes=30 << 20)
     assert found.message == (
@@ -76,3 +86,65 @@ def test_a_full_disk_is_named_with_what_is_free_and_what_is_needed(
         "Free some space there, then submit the run again."
     )
     assert f"with {Path.cwd()} is full: 2 KiB are free. Free" in failure(error).message
+
+
+PROBES: dict[str, Callable[[Any], object]] = {
+    "packing": lambda model: check_packing(model, 8),
+    "padding-free": lambda model: check_padding_free(model, 8),
+    "behind blocks": lambda model: behind_blocks(model, ["model.layers.0"]),
+    "frozen prefix": frozen_prefix,
+}
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+def test_a_memory_error_passes_through(probe: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_lm.model("llama")
+    model.get_input_embeddings().requires_grad_(False)  # there is no prefix to look for where everything trains
+
+    def forward(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    with pytest.raises(MemoryError):
+        probe(model)
+
+
+def test_a_budget_that_a_method_does_not_go_with(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    packed = tiny.FAST.model_copy(update={"packing": True})
+    job = tiny.job(tmp_path, base, PromptSpec(num_virtual_tokens=2), packed)
+    with pytest.raises(
+        RunFailed, match=r"training\.packing: The method prompt tuning does not work with packing: "
+    ) as failed:
+        Attempt(job, recorder).run()
+    assert failed.value.code is FailureCode.BAD_CONFIGURATION
+    assert recorder.phases == [Phase.LOAD]
+
+
+SIZES = {
+    "vocab_size": 32,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "packing", "sentence"),
+    [
+        (BertGenerationConfig(**SIZES), False, "is an encoder"),
+        (MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8), True, "packing: rows cannot be packed"),
+    ],
+    ids=["reads both ways", "a window"],
+)
+def test_a_model_whose_rows_would_see_what_they_predict(
+    config: PreTrainedConfig, packing: bool, sentence: str, tmp_path: Path, recorder: tiny.Recorder
+) -> None:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    tiny_lm.tokenizer().save_pretrained(tmp_path / "base")
+    training = tiny_lm.FAST.model_copy(update={"packing": packing})
+    job = tiny_lm.job(tmp_path / "job", tmp_path / "base", "causal-lm", tiny_lm.pairs(), training=training)
+    with pytest.raises(RunFailed, match=sentence):
+        Attempt(job, recorder).run()

@@ -1,4 +1,4 @@
-"""The loop: what it must do for every method, on a model small enough to check."""
+"""The loop: what it must do for every method, on a model small enough to check; and its learning rates."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import get_scheduler
 from transformers.models.bert.modeling_bert import BertAttention, BertPreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
@@ -22,7 +23,7 @@ from tests.support.tiny import texts as tiny
 from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.progress import Stopped
 from worker.engine.loop.step import clip, optimizer_of
-from worker.engine.loop.train import dropout_seed
+from worker.engine.loop.train import Schedule, dropout_seed, factor, warmup
 from worker.engine.saving.best_weights import BestCheckpoint
 from worker.engine.tasks import sequence_classification
 
@@ -162,9 +163,7 @@ def evaluation(step: int, accuracy: float, loss: float) -> Evaluation:
 
 
 @pytest.mark.parametrize(("by", "step"), [("metric", 3), ("loss", 5)])
-def test_the_best_checkpoint_is_by_the_metric_then_the_loss_or_by_the_loss_alone_then_the_earliest(
-    tmp_path: Path, by: Literal["metric", "loss"], step: int
-) -> None:
+def test_the_best_checkpoint_by_metric_or_loss(tmp_path: Path, by: Literal["metric", "loss"], step: int) -> None:
     model = torch.nn.Linear(2, 1)
     best = BestCheckpoint(tmp_path, model, by)
     history = [(1, 0.5, 1.0), (2, 0.7, 0.9), (3, 0.7, 0.8), (4, 0.7, 0.8), (5, 0.6, 0.1)]
@@ -193,9 +192,7 @@ def test_without_validation_rows_the_last_weights_are_kept(base: Path, tmp_path:
     assert result.best_step == result.steps
 
 
-def test_a_base_model_whose_weights_are_no_numbers_is_named_and_not_the_learning_rate(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder
-) -> None:
+def test_a_base_model_with_nan_weights_is_named(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     broken = Path(shutil.copytree(base, tmp_path / "broken"))
     weights = load_file(broken / "model.safetensors")
     name = next(name for name, tensor in weights.items() if "query.weight" in name)
@@ -246,9 +243,7 @@ def test_the_test_split_is_read_twice(base: Path, tmp_path: Path, recorder: tiny
     assert read == ["test", "validation", "validation", "validation", "test"]
 
 
-def test_a_trial_reads_no_test_split_and_leaves_no_weights(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder, read: list[str]
-) -> None:
+def test_a_trial_keeps_no_weights(base: Path, tmp_path: Path, recorder: tiny.Recorder, read: list[str]) -> None:
     job = tiny.job(tmp_path / "trial", base, HeadOnlySpec()).model_copy(update={"trial": True})
     trial = Attempt(job, recorder).run()
     assert read == ["validation"] * 3
@@ -300,9 +295,7 @@ def test_training_stops_when_evaluations_get_no_better(base: Path, tmp_path: Pat
     assert any(line.startswith(f"Stopped early at step {result.steps}") for line in recorder.logs)
 
 
-def test_gradient_checkpointing_runs_blocks_twice_and_changes_no_loss(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpointing_changes_no_loss(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [0]
     forward = BertAttention.forward  # inside of a block: transformers looks whether a block's own forward is its own
 
@@ -357,3 +350,30 @@ def test_no_rank_of_a_seed_shares_its_dropout_with_another_seed() -> None:
     seeds = {dropout_seed(seed, rank) for seed in range(50) for rank in range(8)}
     assert len(seeds) == 400
     torch.manual_seed(dropout_seed(2**31, 7))  # torch takes it
+
+
+def test_warm_up_rises_to_the_peak_and_no_step_is_lost() -> None:
+    factors = [factor(step, 10, 4, "linear") for step in range(1, 11)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+def test_without_warm_up_it_is_transformers_schedule(kind: Schedule) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_scheduler(kind, optimizer, num_warmup_steps=0, num_training_steps=12)
+    for step in range(1, 13):
+        assert factor(step, 12, 0, kind) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_warm_up_below_one_is_a_share() -> None:
+    assert warmup(0.06, 246) == 15
+    assert warmup(0, 246) == 0
+    assert warmup(30, 246) == 30
+    assert warmup(30, 20) == 20
+
+
+def test_a_single_step_has_the_full_rate() -> None:
+    assert factor(1, 1, 1, "linear") == 1
+    assert factor(1, 1, 0, "cosine") == 1

@@ -130,9 +130,7 @@ GPT2 = GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=32, bos_token_id=2,
     [(LLAMA, "causal-lm", 0), (GPT2, "causal-lm", 0), (T5, "seq2seq-lm", 4)],  # T5 keeps its `wo` in float32
     ids=["llama", "gpt2", "t5"],
 )
-def test_language_models_are_packed_but_for_their_vocabulary(
-    tmp_path: Path, config: PreTrainedConfig, task: Task, plain: int
-) -> None:
+def test_all_but_the_vocabulary_is_packed(tmp_path: Path, config: PreTrainedConfig, task: Task, plain: int) -> None:
     torch.manual_seed(0)
     TASKS[task].AUTO.from_config(config).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)

@@ -1,17 +1,32 @@
 """What is read off a model, for every kind of architecture: held against what the model does."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, BartConfig, Gemma3Config, MambaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    BartConfig,
+    Gemma3Config,
+    MambaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from app.domain.failures import RunFailed
 from app.domain.methods import LastLayersSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.tasks import Task
+from app.features.lab.services import lessons
+from app.samples.digits import DIGITS, SHEET, SIDE, digit_rows, digits
+from worker.engine.data.images import opened, shape_of
+from worker.engine.models import digits as training
 from worker.engine.models.architecture import describe
-from worker.engine.models.inspect import facts_of, on_task
+from worker.engine.models.inspect import facts_of, inspect, on_task
+from worker.engine.models.load import load
 from worker.engine.tasks import TASKS
 
 # Two layers (three in BART's and T5's encoders), width 48, three heads of 16 or as the architecture has it.
@@ -153,9 +168,7 @@ BEHIND: list[tuple[str, dict[str, Any], Task, list[str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "sizes", "task", "expected"), BEHIND, ids=[f"{b[0]}-{b[2]}" for b in BEHIND])
-def test_behind_the_last_block_is_what_the_forward_pass_reaches_after_it(
-    kind: str, sizes: dict[str, Any], task: Task, expected: list[str]
-) -> None:
+def test_what_follows_the_last_block(kind: str, sizes: dict[str, Any], task: Task, expected: list[str]) -> None:
     facts = on_task(config(kind, sizes), task)
     found = [p.name.rpartition(".")[0] for p in facts.parameters if facts.follows_blocks(p.name)]
     if task == "sequence-classification" and kind == "bart":
@@ -202,3 +215,40 @@ def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
         facts_of(config("swin", {}))
     with pytest.raises(RunFailed, match="transformers cannot build this model of type 'bert'"):
         facts_of(config("bert", {**WIDE, "hidden_act": "none of them"}))
+
+
+@pytest.mark.slow
+def test_the_same_seed_trains_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EPOCHS", 1)
+    for name in ("one", "two"):
+        training.train(tmp_path / name)
+    one, two = (inspect(str(tmp_path / name)) for name in ("one", "two"))
+    assert one == two and one.tasks.keys() == {"image-classification"}
+    assert 130_000 < one.parameters < 150_000
+    loaded = load(str(tmp_path / "one"), "", "image-classification", DIGITS, 0)
+    assert loaded.missing == [] and shape_of(loaded.processor) == (3, SHEET, SHEET)
+
+
+def test_a_digit_stands_on_its_sheet_where_its_hash_says() -> None:
+    digit = digits()[0]
+    own = np.frombuffer(digit.rgb, dtype=np.uint8).reshape(SIDE, SIDE, 3)
+    sheet = np.frombuffer(digit.on_sheet(1, 3), dtype=np.uint8).reshape(SHEET, SHEET, 3)
+    assert np.array_equal(sheet[3 : 3 + SIDE, 1 : 1 + SIDE], own)
+    assert (sheet[:3] == 255).all() and (sheet[:, 1 + SIDE :] == 255).all()
+    left = {np.argwhere(np.asarray(opened(row.image)).min((0, 2)) < 128).min() for row in digit_rows()}
+    assert len(left) >= SHEET - SIDE + 1, "they do not all stand at one place"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(lessons.architectures()))
+def test_an_architecture_is_that_of_its_configuration(name: str) -> None:
+    known = lessons.architectures()[name]
+    described, built = known.model, on_task(AutoConfig.for_model(**known.config), known.task).with_labels(2)
+    described = described.with_labels(2)
+    assert {p.name: p.shape for p in described.parameters} == {p.name: p.shape for p in built.parameters}
+    assert {m.name: m for m in described.linear} == {m.name: m for m in built.linear}
+    same = (
+        "blocks", "behind", "head", "hidden_size", "layers", "key_value_heads", "key_value_width", "encoder_decoder",
+    )  # fmt: skip
+    assert [getattr(described, field) for field in same] == [getattr(built, field) for field in same]
+    assert described.default_targets.items() <= built.default_targets.items()

@@ -82,10 +82,7 @@ def test_heads_of_several_parts_are_counted_whole(
 
 @pytest.mark.parametrize(
     ("config", "total", "query_value", "all_linear"),
-    [
-        (T5_BASE, 222_903_552, 884_736, 3_244_032),
-        (T5Config(), 60_506_624, 294_912, None),
-    ],
+    [(T5_BASE, 222_903_552, 884_736, 3_244_032), (T5Config(), 60_506_624, 294_912, None)],
     ids=["base", "small"],
 )
 def test_t5_has_the_low_rank_parameters_of_the_literature(
@@ -125,9 +122,7 @@ PAPERS: list[tuple[MethodSpec, PreTrainedConfig, Task, int]] = [
 
 
 @pytest.mark.parametrize(("spec", "config", "task", "trainable"), PAPERS, ids=lambda value: getattr(value, "kind", ""))
-def test_other_methods_train_what_their_formulas_say(
-    spec: MethodSpec, config: PreTrainedConfig, task: Task, trainable: int
-) -> None:
+def test_methods_follow_their_formulas(spec: MethodSpec, config: PreTrainedConfig, task: Task, trainable: int) -> None:
     assert spec.trainable(on_task(config, task).with_labels(2)) == trainable
 
 

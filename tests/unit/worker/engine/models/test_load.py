@@ -158,13 +158,10 @@ def test_a_tokenizer_without_anything_to_pad_with_is_refused_and_told_what_to_se
 
 @pytest.mark.by_day
 @pytest.mark.parametrize(
-    ("task", "kind", "auto"),
-    [("causal-lm", "gpt2", AutoModelForCausalLM), ("seq2seq-lm", "t5", AutoModelForSeq2SeqLM)],
+    ("task", "kind", "auto"), [("causal-lm", "gpt2", AutoModelForCausalLM), ("seq2seq-lm", "t5", AutoModelForSeq2SeqLM)]
 )
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
-def test_a_language_model_that_was_trained_whole_loads_by_from_pretrained_with_its_weights(
-    tmp_path: Path, task: Task, kind: str, auto: Any, bf16: bool
-) -> None:
+def test_a_whole_model_loads_with_its_weights(tmp_path: Path, task: Task, kind: str, auto: Any, bf16: bool) -> None:
     base = tiny_lm.save_model(tmp_path / "base", kind)
     training = tiny_lm.FAST.model_copy(update={"bf16": bf16})
     job = tiny_lm.job(tmp_path, base, task, tiny_lm.pairs(), training=training)

@@ -1,21 +1,17 @@
-"""Frozen weights in bfloat16: how much memory they take from when on, and what they do to the numbers."""
+"""Frozen weights in bfloat16, and the kernels of packed ones."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from app.domain.methods import (
-    FullSpec,
-    HeadOnlySpec,
-    LastLayersSpec,
-    LoraSpec,
-    MethodSpec,
-)
+from app.domain.methods import HeadOnlySpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.runs.result import Memory, RunResult
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
@@ -23,6 +19,7 @@ from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.loop.attempt import Attempt
 from worker.engine.models.load import load
 from worker.engine.models.precision import computing, settle
+from worker.engine.models.quantized.kernels import compiled_when_called
 
 PROJECTIONS = ["query", "value"]
 METHODS: list[MethodSpec] = [
@@ -89,11 +86,6 @@ def test_frozen_vectors_keep_the_dtype_of_the_file_so_that_norms_emit_it(tmp_pat
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_full_fine_tuning_holds_nothing_in_it(base: Path, tmp_path: Path) -> None:
-    result, _ = run(tmp_path, base, FullSpec())
-    assert result.environment.frozen_dtype == "float32"
-
-
 @pytest.mark.nightly
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp_path: Path) -> None:
@@ -131,3 +123,34 @@ print(Attempt(job, tiny.Recorder()).run().memory.model_dump_json())
     # Training needs more on a CPU: oneDNN keeps the kernels that it compiles for each shape of a batch.
     for phase in ("load", "tokenize", "baseline"):
         assert memory.phase_peak_bytes[phase] < 3.5 * numbers, (phase, memory.phase_peak_bytes, numbers)
+
+
+IMPORTED = """
+import sys
+from worker.children.engine import import_engine
+import_engine("worker.training.execution")
+print({name for name in ("bitsandbytes", "peft", "torch._inductor.compile_fx") if name in sys.modules})
+"""
+
+
+def test_a_function_is_compiled_once_and_not_before_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[dict[str, Any]] = []
+
+    def compile_now(function: Callable[..., int], **options: Any) -> Callable[..., int]:
+        compiled.append(options)
+        return lambda *args, **named: 10 * function(*args, **named)
+
+    monkeypatch.setattr(torch, "compile", compile_now)
+    with compiled_when_called():
+        added = torch.compile(lambda a, b: a + b, dynamic=False)
+        doubled = torch.compile(fullgraph=True)(lambda a: 2 * a)
+    assert torch.compile is compile_now and compiled == []
+    assert (added(1, b=2), added(3, 4)) == (30, 70)
+    assert doubled(1) == 20 and compiled == [{"dynamic": False}, {"fullgraph": True}]
+
+
+@pytest.mark.nightly
+def test_a_trainer_has_bitsandbytes_and_no_compiler() -> None:
+    pytest.importorskip("bitsandbytes")
+    found = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    assert eval(found.stdout) == {"bitsandbytes", "peft"}, found.stderr

@@ -71,8 +71,7 @@ def imaged(directory: Path, model: Path, method: MethodSpec) -> Planned:
     changes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_grad_norm": 0.5}
     training = tiny_images.FAST.model_copy(update={"num_train_epochs": 2} | changes)
     return Planned(
-        name=directory.name,
-        job=tiny_images.job(directory, model, method, training, tiny_images.rows(ROWS, 24, 24)),
+        name=directory.name, job=tiny_images.job(directory, model, method, training, tiny_images.rows(ROWS, 24, 24))
     )
 
 
@@ -145,9 +144,7 @@ NAMES = [
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_train_as_one_that_accumulates_their_batches(
-    one: dict[str, Done], two: dict[str, Done], name: str
-) -> None:
+def test_two_processes_train_as_accumulation_does(one: dict[str, Done], two: dict[str, Done], name: str) -> None:
     expected, got = one[name], two[name]
     assert any(step.grad_norm > 0.5 for step in expected.steps), "no step is clipped"
     for alone, together in zip(numbers(expected), numbers(got), strict=True):
@@ -161,9 +158,7 @@ def test_two_processes_train_as_one_that_accumulates_their_batches(
     assert [f.name for f in got.result.artifacts] == [f.name for f in expected.result.artifacts]
 
 
-def test_rank_0_records_the_memory_of_its_replica_but_not_of_a_shared_model(
-    one: dict[str, Done], two: dict[str, Done]
-) -> None:
+def test_rank_0_records_the_memory_of_its_replica_only(one: dict[str, Done], two: dict[str, Done]) -> None:
     alone, together, shared = (done.result for done in (one["lora"], two["lora"], two["full"]))
     assert alone and together and shared
     assert shared.memory.ledger is None and together.memory.ledger and alone.memory.ledger

@@ -136,9 +136,7 @@ def test_checkpoints_are_left_as_often_as_asked_and_two_stay(tmp_path: Path, mod
     assert [folder.exists() for _, folder in recorder.checkpoints] == [False] * (STEPS - 2) + [True] * 2
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_costs_a_checkpoint_only(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.engine.saving.resume.Checkpoints.room", lambda self, trainable, optimizer: False)
     recorder = tiny.Recorder()
     job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})

@@ -169,9 +169,7 @@ def test_an_encoder_decoder_is_refused() -> None:
 @pytest.mark.parametrize(
     "method", [FullSpec(), pytest.param(LoraSpec(r=8), marks=pytest.mark.slow)], ids=lambda method: method.kind
 )
-def test_a_run_learns_passes_the_audit_and_leaves_its_predictions(
-    method: MethodSpec, base: Path, tmp_path: Path
-) -> None:
+def test_a_run_learns_and_leaves_its_predictions(method: MethodSpec, base: Path, tmp_path: Path) -> None:
     run = tiny_tags.job(tmp_path / "run", base, method, LONGER)
     estimated = estimate_run(request_of(run), Path(run.dataset_file))
     result = Attempt(run, tiny.Recorder()).run()

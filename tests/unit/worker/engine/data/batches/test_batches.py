@@ -1,17 +1,30 @@
-"""Rows to batches: fair between arms, little padding, and clear words about a dataset that cannot be used."""
+"""Batches: their order, padding and copies to the device."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from app.domain.data.dataset import LabelledRow
+from app.domain.data.dataset import LabelledRow, TextRow
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import HeadOnlySpec
+from app.domain.runs.training import TrainingArguments
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
-from worker.engine.data.batches.batches import Texts, check_length, padded, read, training_order
-from worker.engine.data.batches.order import evaluation_order, heaviest_to_generate
+from worker.engine.data.batches.batches import (
+    Batch,
+    Examples,
+    Texts,
+    check_length,
+    learnt,
+    padded,
+    read,
+    training_order,
+)
+from worker.engine.data.batches.order import Order, evaluation_order, heaviest_to_generate
 from worker.engine.models.load import load
 from worker.engine.tasks import sequence_classification
 
@@ -161,3 +174,87 @@ def test_rows_that_are_cut_are_counted_and_the_log_says_what_to_do(
     found = sequence_classification.encode(rows, "train", loaded.processor, loaded.model, job, recorder)
     assert recorder.logs == said
     assert list(found.lengths) == [min(n + 2, max_length) for n in lengths]
+
+
+TWO_LENGTHS = [3 + (i * 37) % 50 for i in range(100)]
+
+
+def order(lengths: Sequence[int] = TWO_LENGTHS, **training: object) -> Order:
+    """Of rows with a target for each token."""
+    rows = [TextRow(str(i), "train", "") for i in range(len(lengths))]
+    examples = Examples(rows, [np.zeros(n, dtype=np.int64) for n in lengths], lengths)
+    return Order(examples, TrainingArguments.model_validate({"per_device_train_batch_size": 8} | training))
+
+
+def test_an_epochs_last_step_takes_the_batches_that_remain() -> None:
+    steps = order(gradient_accumulation_steps=3, num_train_epochs=1).first_epoch()
+    assert [len(step) for step in steps] == [3, 3, 3, 3, 1]
+    assert sorted(i for step in steps for batch in step for i in batch) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("training", "total", "reached"),
+    [
+        ({"num_train_epochs": 3}, 39, 13),
+        ({"max_steps": 4}, 4, 4),
+        ({"num_train_epochs": 0.5}, 7, 7),
+        ({"max_steps": 20}, 20, 13),
+    ],
+)
+def test_a_run_reaches_some_steps_of_its_first_epoch(training: dict[str, object], total: int, reached: int) -> None:
+    steps = order(**training)
+    assert (steps.total_steps, len(steps.first_epoch())) == (total, reached)
+
+
+def test_the_heaviest_batch_is_one_that_the_run_reaches_after_its_first_step() -> None:
+    for seed in range(10):
+        short = order(max_steps=4, seed=seed)
+        reached = short.first_epoch()
+        step, batch = short.heaviest()[0]
+        assert 2 <= step <= 4 and batch in reached[step - 1]
+        assert short.train.weight(batch) == max(short.train.weight(b) for later in reached[1:] for b in later)
+    assert order(max_steps=1).heaviest() == []
+
+
+CUDA = torch.device("cuda:0")
+
+
+class Watched:
+    """What becomes of a batch's tensors, with a CPU in the place of the GPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pinned: list[int] = []
+        self.copies: list[tuple[bool, bool]] = []
+        """Of each copy to the device: whether it was from pinned memory, and without waiting."""
+        self._sources: list[torch.Tensor] = []
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: self._pin(tensor))
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *args, **options: self._to(tensor, *args, **options))
+
+    def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._sources.append(tensor.clone())
+        return self._sources[-1]
+
+    def _to(self, tensor: torch.Tensor, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        assert device == CUDA
+        self.copies.append((any(tensor is source for source in self._sources), non_blocking))
+        return tensor.clone()
+
+
+def batch() -> Batch:
+    labels = torch.tensor([[-100, 4, 5], [-100, 6, -100]])
+    ids = torch.arange(6).reshape(2, 3)
+    return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, labels, 6, learnt(labels))
+
+
+def test_every_tensor_of_a_batch_is_copied_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = batch()
+    watched = Watched(monkeypatch)
+    there: Any = made.to(CUDA)
+    assert watched.copies == [(True, True)] * 5, "two inputs, two places and the labels"
+    assert all(torch.equal(there.inputs[name], made.inputs[name]) for name in made.inputs)
+    assert torch.equal(there.labels, made.labels) and torch.equal(there.targets, made.targets)
+
+
+def test_on_a_cpu_nothing_is_copied() -> None:
+    made = batch()
+    assert made.to(torch.device("cpu")) is made

@@ -158,9 +158,7 @@ def assert_same(found: Trained, expected: Trained, tolerance: float = CLOSE) -> 
 @pytest.mark.by_day
 @ways
 @pytest.mark.parametrize("family", FAMILIES)
-def test_reading_the_prefix_gives_the_logits_and_gradients_of_computing_it(
-    tmp_path: Path, family: str, way: str
-) -> None:
+def test_reading_the_prefix_gives_the_same_logits_and_gradients(tmp_path: Path, family: str, way: str) -> None:
     make, depth = WAYS[way]
     prefix = frozen_prefix(make(family))
     assert prefix.depth == depth
@@ -188,9 +186,7 @@ def test_padding_may_be_on_the_left(tmp_path: Path, family: str, way: str) -> No
 
 @ways
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
-def test_under_bf16_the_activations_have_the_type_that_the_block_returned(
-    tmp_path: Path, family: str, way: str
-) -> None:
+def test_under_bf16_activations_have_the_type_of_the_block(tmp_path: Path, family: str, way: str) -> None:
     prefix = frozen_prefix(WAYS[way][0](family))
     with torch.autocast("cpu", torch.bfloat16):
         stored = filled(prefix, tmp_path, BATCHES)
@@ -355,9 +351,7 @@ def test_what_peft_trains_at_the_bottom_leaves_no_prefix(config: PeftConfig) -> 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_where_a_rows_activations_depend_on_more_than_the_row_there_is_no_prefix(
-    family: str, changes: dict[str, object]
-) -> None:
+def test_where_activations_depend_on_other_rows_is_no_prefix(family: str, changes: dict[str, object]) -> None:
     """An encoder-decoder, one block used many times, words mixed with padding (twice), padding added inside, dropout
     outside of modules, blocks skipped at random, attention that depends on the length."""
     assert frozen_prefix(base(family, **changes)).depth == 0

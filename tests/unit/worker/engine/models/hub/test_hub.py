@@ -57,9 +57,7 @@ def served(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.mark.parametrize("revision", ["", "main", "v1", small_hub.COMMIT])
-def test_an_inspection_resolves_a_revision_to_its_commit_and_fetches_no_weights(
-    served: small_hub.Hub, revision: str
-) -> None:
+def test_an_inspection_resolves_a_commit_and_fetches_no_weights(served: small_hub.Hub, revision: str) -> None:
     facts = inspect(BERT, revision)
     assert facts.revision == small_hub.COMMIT
     assert [file.name for file in facts.files if file.holds_weights] == ["model.safetensors"]
@@ -71,9 +69,7 @@ def test_an_inspection_resolves_a_revision_to_its_commit_and_fetches_no_weights(
 
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("why", ["of tensor 'e' does not fit", "its header has", "overlap others"])
-def test_weights_on_the_hub_that_contradict_their_header_are_refused(
-    served: small_hub.Hub, model: Path, why: str, cached: bool
-) -> None:
+def test_weights_that_contradict_are_refused(served: small_hub.Hub, model: Path, why: str, cached: bool) -> None:
     (model / "model.safetensors").write_bytes(CONTRADICTIONS[why])
     if cached:
         found = hub.resolve(BERT, "")
@@ -154,9 +150,7 @@ def test_a_download_that_is_told_to_stop_stops_at_once(served: small_hub.Hub) ->
 
 
 @pytest.mark.slow
-def test_a_disk_without_room_is_said_with_numbers_before_anything_is_fetched(
-    served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_said_before_fetching(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = inspect(BERT)
     files = [ModelFile(name=file.name, bytes=file.bytes + (5 << 30) * file.holds_weights) for file in facts.files]
     served.asked.clear()
@@ -212,9 +206,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("source", ["hub", "directory"])
-def test_what_is_no_base_model_is_refused_when_it_is_inspected(
-    served: small_hub.Hub, model: Path, name: str, source: str
-) -> None:
+def test_what_is_no_base_model_is_refused(served: small_hub.Hub, model: Path, name: str, source: str) -> None:
     change, words = BAD[name]
     change(model)  # type: ignore[operator]
     if name == "empty" and source == "directory":
@@ -249,9 +241,7 @@ def test_what_the_hub_does_not_have_is_said(served: small_hub.Hub, location: str
         hub.resolve(location, revision)
 
 
-def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
-    served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gated_model_wants_a_token_never_said(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.gated[BERT] = "hf_opens"
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(RunFailed, match=r"is gated on the hub, and the workers have no token\. .* set HF_TOKEN"):
@@ -266,9 +256,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
 
 
 @pytest.mark.slow
-def test_a_users_token_opens_a_gated_model_to_that_user_alone(
-    served: small_hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_serves_its_user_alone(served: small_hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cache too: what Ada has downloaded is neither Bob's nor anyone's."""
     monkeypatch.delenv("HF_TOKEN", raising=False)
     served.gated[BERT] = "hf_ada"
@@ -318,9 +306,7 @@ def test_a_hub_in_trouble_gets_no_users_token_and_restricts_no_model(served: sma
         assert "hf_ada" not in served.tokens
 
 
-def test_what_a_token_has_downloaded_serves_while_the_hub_is_silent_and_not_with_another_token(
-    served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_downloads_serve_their_token_offline(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     served.gated[BERT] = "hf_ada"
     with acting_for(HubAccess(user_id=1, token="hf_ada")):
@@ -343,9 +329,7 @@ def test_a_hub_in_trouble_is_said(served: small_hub.Hub, status: int, words: str
         hub.resolve(BERT, "")
 
 
-def test_offline_what_the_cache_has_serves_and_what_it_lacks_is_said(
-    served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_cache_serves_or_says_no(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = inspect(BERT)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
@@ -373,9 +357,7 @@ def _job(directory: Path, facts: ModelFacts, **changes: object) -> TrainJob:
 
 
 @pytest.mark.slow
-def test_a_run_downloads_its_model_in_a_phase_and_a_clock_of_its_own_and_the_next_one_need_not(
-    served: small_hub.Hub, tmp_path: Path
-) -> None:
+def test_a_run_downloads_its_model_once_in_a_phase_of_its_own(served: small_hub.Hub, tmp_path: Path) -> None:
     facts, first, second = inspect(BERT), tiny.Recorder(), tiny.Recorder()
     result = Attempt(_job(tmp_path / "first", facts), first).run()
     assert first.phases[:2] == [Phase.DOWNLOAD, Phase.LOAD]
@@ -391,9 +373,7 @@ def test_a_run_downloads_its_model_in_a_phase_and_a_clock_of_its_own_and_the_nex
     assert served.asked == [], "whose files are there asks nobody"
 
 
-def test_a_run_of_a_model_that_was_inspected_before_files_were_noted_looks_itself(
-    served: small_hub.Hub, tmp_path: Path
-) -> None:
+def test_a_run_of_an_older_inspection_looks_for_files_itself(served: small_hub.Hub, tmp_path: Path) -> None:
     facts, recorder = inspect(BERT), tiny.Recorder()
     attempt = Attempt(_job(tmp_path / "run", facts, model_files=[]), recorder)
     assert Path(fetch_model(attempt.job, attempt.instruments).model_location, "model.safetensors").exists()
