@@ -135,15 +135,14 @@ class Answers:
                     raise
 
     def too_slow(self, done: int, minutes: int) -> VeznaError:
-        return Unavailable(
-            _(
-                "The server answered %(done)s of %(all)s items within %(minutes)s minutes, the most time of a check. "
-                "Check fewer items.",
-                done=done,
-                all=len(self._prompts),
-                minutes=minutes,
-            )
+        text = _(
+            "The server answered %(done)s of %(all)s items within %(minutes)s minutes, the most time of a check. "
+            "Check fewer items.",
+            done=done,
+            all=len(self._prompts),
+            minutes=minutes,
         )
+        return Unavailable(text)
 
 
 def _is_refusal(error: Exception) -> TypeGuard[ServerRefused]:

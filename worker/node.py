@@ -14,8 +14,6 @@ Thread = Callable[[Event], None]
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """Parts of a worker."""
-
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """Celery tasks, by their names in `app.queue`."""
     repeated: Mapping[str, Thread] = field(default_factory=dict)

@@ -167,12 +167,10 @@ def sweep() -> None:
 
 
 def remove_files() -> None:
-    """Remove files that are no longer needed."""
     removal.remove_unneeded(process_context())
 
 
 def take_note() -> None:
-    """Take note of the runs that have ended."""
     context = process_context()
     ended.process(context.database, context.settings)
 

@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn, TextIO
+
+from app.imports import import_large
 
 EXIT_STOPPED = 75
 """Exit status of a child that was asked to stop and did (EX_TEMPFAIL)."""
@@ -91,3 +94,9 @@ def answer_one_request(answer: Callable[[str], str], max_bytes: int, max_seconds
         answers.write(f"{answer(sys.stdin.readline())}\n")
     sys.stderr.flush()
     os._exit(0)  # the shutdown of the ML libraries takes time, and all output is flushed
+
+
+def import_engine(name: str) -> ModuleType:
+    """Import a module that brings PEFT, after bitsandbytes without torch's compiler."""
+    import_large("worker.engine.models.quantized.kernels")
+    return import_large(name)

@@ -238,13 +238,12 @@ class Child:
             self._own_directory.cleanup()
 
     def _late(self, seconds: float) -> ChildTimeout:
-        return ChildTimeout(
-            _(
-                "The %(name)s process took longer than %(seconds)s s, so the worker ended it.",
-                name=self.name,
-                seconds=f"{seconds:.0f}",
-            )
+        text = _(
+            "The %(name)s process took longer than %(seconds)s s, so the worker ended it.",
+            name=self.name,
+            seconds=f"{seconds:.0f}",
         )
+        return ChildTimeout(text)
 
     def _how_it_ended(self) -> str:
         try:

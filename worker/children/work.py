@@ -110,13 +110,12 @@ def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
                 raise WorkCancelled
         if moment - received_at > STALL_SECONDS:
             seconds = f"{STALL_SECONDS:.0f}"
-            raise WorkFailed(
-                _(
-                    "The %(name)s process sent nothing for %(seconds)s s, so the worker ended it.",
-                    name=child.name,
-                    seconds=seconds,
-                )
+            text = _(
+                "The %(name)s process sent nothing for %(seconds)s s, so the worker ended it.",
+                name=child.name,
+                seconds=seconds,
             )
+            raise WorkFailed(text)
         try:
             line = child.receive(PROGRESS_SECONDS)
         except ChildTimeout:

@@ -32,8 +32,7 @@ from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.imports import import_large
-from worker.children.child import answer_channel, confine, yield_processor
-from worker.children.engine import import_engine
+from worker.children.child import answer_channel, confine, import_engine, yield_processor
 
 MAX_BYTES = 6 * 2**30
 """Limit of writable memory. The largest models take less than 1 GiB: their tensors have no storage."""
@@ -65,7 +64,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
         return {"preview": preview.model_dump(mode="json")}
     if "baseline" in request:
-        baselines = import_engine("worker.engine.baselines.texts")
+        baselines = import_engine("worker.engine.baselines.baselines")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
     if "computation" in request:
@@ -76,7 +75,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"computation": engine.answer(computation, files).model_dump(mode="json")}
     if "map" in request:
-        maps = import_engine("worker.engine.estimation.memory_map")
+        maps = import_engine("worker.engine.estimation.estimate")
         return {"map": maps.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     engine = import_engine("worker.engine.estimation.estimate")
     dataset = Path(request["dataset"]) if request["dataset"] else None

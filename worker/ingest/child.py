@@ -123,13 +123,10 @@ class _Request(BaseModel):
 
     @property
     def local(self) -> list[LocalPart]:
-        """The parts with their paths."""
         return [LocalPart(part, path) for part, path in zip(self.parts, self.paths, strict=True)]
 
 
 class FetchRequest(SourceRequest):
-    """Download a dataset from the hub."""
-
     model_config = ConfigDict(hide_input_in_errors=True)
 
     folder: Path
@@ -143,8 +140,6 @@ class ReadRequest(_Request):
 
 
 class PrepareRequest(_Request):
-    """Prepare a dataset's file from an upload."""
-
     mapping: ColumnMapping
     splitting: Splitting
     target: Path
@@ -208,7 +203,6 @@ def _fetch(request: FetchRequest, progress: ProgressWriter) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answer one request; returns the exit status."""
     confine(MAX_BYTES)
     yield_processor()
     with answer_channel() as answers:

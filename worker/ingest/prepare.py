@@ -22,12 +22,9 @@ from app.domain.data.item_names import copy_name
 from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_duplicates, linked
 from app.domain.data.uploads import ReadingOptions
 from app.store.files.rows_file import RowsFile
-from worker.ingest.findings.label_types import LabelTypes
-from worker.ingest.findings.labels import judge_labels
+from worker.ingest.findings.labels import LabelTypes, judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
-from worker.ingest.findings.preferences import judge_pairs
-from worker.ingest.findings.rows import Judged, judge_rows
-from worker.ingest.findings.shared import judge_shared
+from worker.ingest.findings.rows import Judged, judge_pairs, judge_rows, judge_shared
 from worker.ingest.findings.tag_schemes import TagScheme
 from worker.ingest.images.pixel_count import PixelCount
 from worker.ingest.readers.batches import Batch, LocalPart

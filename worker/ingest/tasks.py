@@ -82,12 +82,11 @@ def _readable(location: Path) -> list[Path]:
     if location.is_file():
         return [location]
     if not location.is_dir():
-        raise WorkFailed(
-            _(
-                "%(location)s does not exist on this worker. Mount the same directories for web and workers.",
-                location=location.name,
-            )
+        text = _(
+            "%(location)s does not exist on this worker. Mount the same directories for web and workers.",
+            location=location.name,
         )
+        raise WorkFailed(text)
     inside = location.resolve()
     paths = sorted(
         path
@@ -98,31 +97,28 @@ def _readable(location: Path) -> list[Path]:
         and path.resolve().is_relative_to(inside)  # no link leads outside the allowed root
     )
     if not paths:
-        raise WorkFailed(
-            _(
-                "%(location)s contains no file that Vezna reads: %(readable)s, by the endings of their names.",
-                location=location.name,
-                readable=READABLE,
-            )
+        text = _(
+            "%(location)s contains no file that Vezna reads: %(readable)s, by the endings of their names.",
+            location=location.name,
+            readable=READABLE,
         )
+        raise WorkFailed(text)
     if len(paths) > MOST_PARTS:
-        raise WorkFailed(
-            _(
-                "%(location)s contains %(count)s files, and an upload has at most %(limit)s. Join some.",
-                location=location.name,
-                count=len(paths),
-                limit=MOST_PARTS,
-            )
+        text = _(
+            "%(location)s contains %(count)s files, and an upload has at most %(limit)s. Join some.",
+            location=location.name,
+            count=len(paths),
+            limit=MOST_PARTS,
         )
+        raise WorkFailed(text)
     kinds = {KINDS[path.suffix.lower()] for path in paths}
     if len(kinds) > 1:
-        raise WorkFailed(
-            _(
-                "%(location)s contains files of several kinds (%(kinds)s). Use a directory with one kind.",
-                location=location.name,
-                kinds=", ".join(sorted(kinds)),
-            )
+        text = _(
+            "%(location)s contains files of several kinds (%(kinds)s). Use a directory with one kind.",
+            location=location.name,
+            kinds=", ".join(sorted(kinds)),
         )
+        raise WorkFailed(text)
     return paths
 
 

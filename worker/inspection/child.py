@@ -16,8 +16,7 @@ from app.domain.failures import RunFailed
 from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.imports import import_large
-from worker.children.child import answer_one_request
-from worker.children.engine import import_engine
+from worker.children.child import answer_one_request, import_engine
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory. The largest models take a fraction of it: no weights are loaded."""

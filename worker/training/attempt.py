@@ -46,8 +46,6 @@ keeps an idle worker from claiming it again at once."""
 
 
 class SupervisedAttempt:
-    """The state of one supervised attempt."""
-
     def __init__(self, context: Context, claim: Claim, folder: Path) -> None:
         self.context, self.claim, self.folder = context, claim, folder
         self.settings = context.settings
@@ -158,7 +156,6 @@ class SupervisedAttempt:
                     raise
 
     def take(self, reports: Sequence[Report]) -> None:
-        """Take reports of the trainer."""
         for report in reports:
             if isinstance(report, ResultReport | FailureReport):
                 self.final_report = report

@@ -28,8 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType, ModuleType
 
-from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent
-from worker.children.engine import import_engine
+from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent, import_engine
 from worker.training.protocol import Channel, Handover
 
 

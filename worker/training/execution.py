@@ -50,14 +50,10 @@ _job: TypeAdapter[TrainJob | GroupJob] = TypeAdapter(TrainJob | GroupJob)
 
 
 class Sender(Protocol):
-    """Sends reports."""
-
     def send(self, message: RunReport) -> None: ...
 
 
 class Stop(Protocol):
-    """A request to stop."""
-
     def is_set(self) -> bool:
         """It was made."""
 
@@ -70,7 +66,6 @@ class MemberChannel:
     run_id: int
 
     def send(self, message: RunReport) -> None:
-        """Send a report, with the run that it is of."""
         self.channel.send(MemberReport(run_id=self.run_id, report=message))
 
 
@@ -99,11 +94,9 @@ class Reports:
         self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
 
     def download(self, done_bytes: int, total_bytes: int) -> None:
-        """Progress of the base model's download."""
         self._channel.send(DownloadReport(done_bytes=done_bytes, total_bytes=total_bytes))
 
     def steps(self, steps: Sequence[StepMetrics]) -> None:
-        """Optimizer steps; the engine batches them."""
         if steps:
             self._channel.send(StepsReport(steps=list(steps)))
 
@@ -111,15 +104,12 @@ class Reports:
         self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
 
     def log(self, message: str) -> None:
-        """Write a line to the run's log."""
         self._channel.send(LogReport(message=message))
 
     def checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint lies in a folder."""
         self._channel.send(CheckpointReport(step=step, folder=str(folder)))
 
     def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
-        """The weight delta of each matrix."""
         self._channel.send(WeightDeltasReport(weight_deltas=weight_deltas))
 
     def raise_if_stopped(self) -> None:

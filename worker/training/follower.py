@@ -10,13 +10,11 @@ import os
 import signal
 import sys
 
-from worker.children.child import die_with_parent
-from worker.children.engine import import_engine
+from worker.children.child import die_with_parent, import_engine
 from worker.training.protocol import Channel, Position
 
 
 def main() -> int:
-    """Execute this rank's part; returns the exit status."""
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 is told, and all stop at the same batch
     channel = Channel()

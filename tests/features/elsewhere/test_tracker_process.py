@@ -23,8 +23,7 @@ from tests.support.training_again import Training
 from vezna.trackers.targets import recorded_at
 from worker.children.host import ChildError
 from worker.context import Context
-from worker.features.elsewhere.host import export_due
-from worker.features.elsewhere.process import ExportProcess
+from worker.features.elsewhere.host import ExportProcess, export_due
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 STUDY, RUN = 3, 26

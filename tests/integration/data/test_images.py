@@ -21,7 +21,7 @@ from tests.support.ingested import context, dataset, upload
 from tests.support.tiny import images as tiny_images
 from tests.unit.worker.ingest.test_image_rows import folders, zipped
 from worker.engine.data.batches.batches import read
-from worker.engine.data.stored_images import pngs
+from worker.engine.data.images import pngs
 
 
 @pytest.fixture

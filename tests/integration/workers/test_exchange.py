@@ -15,7 +15,7 @@ from app.domain.errors import TooMany, Unavailable
 from app.domain.inference import InferenceRequest, Subject
 from app.exchange import Answerer, Reader
 from app.settings import Settings
-from worker.features.serving.inference import service
+from worker.features.serving import node
 
 
 @pytest.fixture
@@ -177,6 +177,6 @@ def test_whatever_happens_the_reader_is_told(settings: Settings, worker: Answere
     body = (
         body or InferenceRequest(id="one", kind="predict", subjects=[Subject(run_id=1)], inputs=["a"]).model_dump_json()
     )
-    service.answer(Failing(), worker, "one", body)  # type: ignore[arg-type]
+    node.answer(Failing(), worker, "one", body)  # type: ignore[arg-type]
     [(_id, fields)] = worker._redis.xrange(f"{settings.broker_prefix}infer:one:events")
     assert why in fields["event"]

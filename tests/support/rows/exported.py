@@ -12,7 +12,7 @@ from app.domain.runs.job import TrainJob
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine.exporting import check, merge
+from worker.engine.exporting import export, merge
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import load
@@ -63,7 +63,7 @@ def trained(folder: Path, job: TrainJob, form: ExportFormat, change: float = CHA
 def predicted(job: ExportJob, model: nn.Module, folder: Path) -> tuple[ExportJob, list[float]]:
     """The job with the predictions file of the run's own model, and its scores."""
     _base, tokenizer = merge.base_model(job.job, torch.float32)
-    examples, predictions = check.predict(job, model, tokenizer, lambda _share: None)
+    examples, predictions = export.predict(job, model, tokenizer, lambda _share: None)
     file = folder / "predictions.parquet"
     write_predictions(file, examples, job.job.labels, predictions, predictions)
     metric = job.job.spec.verdict_metric

@@ -39,12 +39,11 @@ def few_shot_answers(request: BaselineRequest, train: Sequence[PairRow], test: S
         limit = min(limit, positions - request.max_new_tokens)
     made = [prompt(row.prompt, examples, limit, encoder(tokenizer)) for row in test]
     if not any(used for _ids, used in made):
-        raise impossible(
-            _(
-                "No training example fits into a prompt of %(tokens)s tokens. Raise max_length.",
-                tokens=limit,
-            )
+        problem = _(
+            "No training example fits into a prompt of %(tokens)s tokens. Raise max_length.",
+            tokens=limit,
         )
+        raise impossible(problem)
     evaluator = Evaluator(
         torch.device("cpu"),
         BATCH,

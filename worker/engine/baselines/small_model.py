@@ -41,13 +41,12 @@ def load_small(request: Located, auto: Any, load_processor: Callable[[Path], Any
     half = str(config.dtype).removeprefix("torch.") in ("bfloat16", "float16")
     weights = stored * (2 if half else 1)  # they are loaded in float32
     if weights > MOST_WEIGHT_BYTES:
-        raise impossible(
-            _(
-                "The base model's weights take %(size)s GiB in float32, and this process has room for %(limit)s GiB.",
-                size=f"{weights / 2**30:.1f}",
-                limit=MOST_WEIGHT_BYTES >> 30,
-            )
+        text = _(
+            "The base model's weights take %(size)s GiB in float32, and this process has room for %(limit)s GiB.",
+            size=f"{weights / 2**30:.1f}",
+            limit=MOST_WEIGHT_BYTES >> 30,
         )
+        raise impossible(text)
     if cached is not None:
         folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
     try:

@@ -36,7 +36,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from app.domain.methods import FullSpec
-from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
+from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.work import Work
 from app.domain.tasks import TASKS as FACTS
@@ -54,6 +54,25 @@ from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
 from worker.engine.tasks import TASKS
+
+
+def memory_map(request: MapRequest) -> MemoryMap:
+    """Estimate each method at each length and batch size. Raises `RunFailed` with a sentence.
+
+    At one length the peak is nearly linear in the batch size, but the pass in which it occurs changes; so each is
+    computed.
+    """
+    began = time.perf_counter()
+    cells = []
+    for place, method in enumerate(request.methods):
+        for length in request.lengths:
+            built = unloaded(request.cell(method, length, 1))
+            steps = fake_steps(built, request.cell(method, length, 1))
+            for rows in request.batch_sizes:
+                batch = shapes(request.cell(method, length, rows), None, built.base).heaviest[0]
+                cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
+    return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
+
 
 Follow = Callable[[], AbstractContextManager[Journal]]
 

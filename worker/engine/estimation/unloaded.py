@@ -55,8 +55,7 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
         elif "auto_map" in values:
             text = _(
                 "model_type %(kind)r needs Python code from its repository, which Vezna never runs. Paste the "
-                "config.json of "
-                "a model such as T5.",
+                "config.json of a model such as T5.",
                 kind=kind,
             )
         else:

@@ -44,8 +44,6 @@ ABANDONED_SECONDS = 3600.0
 
 
 class BaseEvaluations:
-    """Evaluations of an attempt's base model, before its method is applied."""
-
     def __init__(self, job: TrainJob, loaded: Loaded, evaluator: Evaluator) -> None:
         self._job = job
         self._loaded = loaded

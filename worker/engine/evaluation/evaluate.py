@@ -91,11 +91,9 @@ class Evaluator:
     def finite(self, loss: float) -> float:
         """Return the loss. Raises `RunFailed(diverged)` if it is not finite."""
         if not np.isfinite(loss):
-            raise RunFailed(
-                FailureCode.DIVERGED,
-                _(
-                    "The loss on an evaluation is infinite or not a number. Lower the learning rate or lengthen the "
-                    "warm-up."
-                ),
+            text = _(
+                "The loss on an evaluation is infinite or not a number. Lower the learning rate or lengthen the "
+                "warm-up."
             )
+            raise RunFailed(FailureCode.DIVERGED, text)
         return loss

@@ -86,9 +86,7 @@ class _Named:
         self._sink = sink
 
     def log(self, message: str) -> None:
-        """Write a line to the run's log."""
         self._sink.log(f"General text: {message}")
 
     def raise_if_stopped(self) -> None:
-        """Raise `Stopped` if a stop was requested."""
         self._sink.raise_if_stopped()

@@ -24,8 +24,6 @@ LEAST_SCORE = -1e6
 
 
 class Vocabulary(NamedTuple):
-    """The tokens by their id."""
-
     tokens: list[str]
     types: list[TokenType]
 

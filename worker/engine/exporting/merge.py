@@ -6,6 +6,7 @@ The base model is read in the dtype of its files, so that no weight is rounded b
 afterwards: ΔW is often smaller than half a bfloat16 ulp of W, and adding it in bfloat16 would lose it.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from app.domain.messages import _
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
 from app.domain.runs.job import TrainJob
-from worker.engine.exporting import formats, sentence_transformers_files
+from worker.engine.exporting import formats
 from worker.engine.exporting.progress import Report, part, quiet
 from worker.engine.methods import bottleneck
 from worker.engine.methods.virtual_tokens import generate
@@ -31,6 +32,27 @@ from worker.engine.models.load import load, load_processor
 from worker.engine.models.precision import convert_parameters
 from worker.engine.saving.artifacts import sha256_of
 from worker.engine.tasks import TASKS
+
+MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+
+
+def write_modules(folder: Path, width: int, max_length: int) -> None:
+    """Add the files to a merged export of a model with embeddings of `width`, whose texts have at most `max_length`
+    tokens."""
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(MODULES)
+    ]
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    pooling = {"word_embedding_dimension": width, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+
+
+def _write_json(file: Path, values: Any) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
 
 MERGED, SAVED = 0.4, 0.8
 """Shares of `write` that are done when the model is merged, and when it is saved."""
@@ -49,7 +71,7 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
         model.config._name_or_path = job.job.spec.base_model
         formats.write(model, processor, folder, job.format, part(report, MERGED, SAVED))
         if job.job.spec.task == "sentence-embeddings":
-            sentence_transformers_files.write(folder, model.config.hidden_size, job.job.spec.training.max_length)
+            write_modules(folder, model.config.hidden_size, job.job.spec.training.max_length)
     else:
         shutil.copytree(job.weights, folder, dirs_exist_ok=True)
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]

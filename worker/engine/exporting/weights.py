@@ -37,8 +37,6 @@ SUM_ERROR = 2.0**-20
 
 
 class Expectation(NamedTuple):
-    """What an export must hold."""
-
     names: set[str]
     value: Values
     before: Values | None

@@ -30,8 +30,6 @@ class TrainsAlone(Exception):
 
 
 class Together:
-    """What the attempts of a group share."""
-
     def __init__(self, device: torch.device, size: int, claimed_at: float) -> None:
         self.size = size
         self.waited = max(0.0, time.time() - claimed_at) / size

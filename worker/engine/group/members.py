@@ -119,8 +119,6 @@ class Member:
 
 
 class Group:
-    """Runs its members to their ends."""
-
     def __init__(self, device: torch.device, log: Callable[[str], None]) -> None:
         """`log`: write a line to the log of every member."""
         self.device, self._log = device, log

@@ -212,7 +212,6 @@ class _Watched(Silence):
         self._between = between
 
     def raise_if_stopped(self) -> None:
-        """Raise what `between` raises."""
         self._between()
 
 

@@ -33,16 +33,16 @@ from worker.engine.evaluation.reference import Reference
 from worker.engine.evaluation.weight_delta import BaseModelCopy, report_weight_deltas
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.compiled import CompiledBlocks, keep_caches_in, try_compiler
+from worker.engine.loop.failures import blamed_on_weights
 from worker.engine.loop.prefix.stored_prefix import stored_prefix
 from worker.engine.loop.progress import Instruments, ProgressSink
 from worker.engine.loop.step import ForwardAndBack, forward_and_back, optimizer_of
 from worker.engine.loop.train import Loop
 from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
+from worker.engine.models.architecture import count
 from worker.engine.models.architecture import describe as describe_model
-from worker.engine.models.counting import count
 from worker.engine.models.dropout import disable_dropout, use_fast_dropout
-from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import Loaded, load, padding_of, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle, widen_buffers

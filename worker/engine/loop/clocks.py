@@ -38,8 +38,6 @@ _WAITING = "waiting"
 
 @dataclass
 class Lap:
-    """A moment of training."""
-
     seconds: float = 0.0
     """Seconds of training up to it, with the steps that are measured; on CUDA 0 until the clocks are settled."""
 

@@ -29,7 +29,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.progress import Instruments
-from worker.engine.models.blocks import block_names
+from worker.engine.models.architecture import block_names
 
 MOST_VARIANTS = 32
 """Compilations of one block's code at most; torch counts them for each class."""

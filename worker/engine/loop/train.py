@@ -130,7 +130,6 @@ class Loop:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that meet every row once."""
         return self.order.steps_per_epoch
 
     @property

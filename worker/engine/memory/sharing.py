@@ -42,15 +42,11 @@ class Held(Protocol):
     """A gradient of a weight outside of the blocks."""
 
     @property
-    def held_by(self) -> Owner:
-        """Its owner."""
-        ...
+    def held_by(self) -> Owner: ...
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How devices share a model."""
-
     parts: int
     block: int
     """F."""

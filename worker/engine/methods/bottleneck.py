@@ -90,7 +90,6 @@ def change(
 
 
 def saved_tensors(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[str, torch.Tensor]:
-    """Adapters and head."""
     return tensors.trained(model)
 
 

@@ -32,9 +32,8 @@ from app.domain.methods.scratch import LoraFromScratchSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.runs.spec import RunSpec
 from worker.engine.evaluation.change import Change, Product, matrix
-from worker.engine.methods.tensors import trained
+from worker.engine.methods.tensors import sort_adapter_config, trained
 from worker.engine.models.architecture import head_names
-from worker.engine.saving.adapter_config import sort_adapter_config
 from worker.engine.tasks import TASKS
 
 

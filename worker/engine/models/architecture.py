@@ -7,8 +7,9 @@ of them must train. A language model's head is its output projection, which the 
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from math import prod
 from typing import Any
 
 import peft.utils.constants as peft_tables
@@ -22,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.runs.result import Parameters
 from app.domain.tasks import TASKS, Task
 from worker.engine.data.images import shape_in
 from worker.engine.models.quantized.quantization import shape
@@ -49,8 +51,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
     if other_parts:
         text = _(
             "A model of type %(type)r has parts beside its text model (%(parts)s). Choose a model of the same family "
-            "that "
-            "reads only text.",
+            "that reads only text.",
             type=model.config.model_type,
             parts=", ".join(other_parts),
         )
@@ -154,6 +155,18 @@ def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
             )
         )
     return layers
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """Names of the transformer blocks in order: the longest list of modules of one class that is in no other list."""
+    lists: list[str] = []
+    longest: list[str] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not name.startswith(tuple(f"{outer}." for outer in lists)):
+            lists.append(name)
+            if len(module) > len(longest) and len({type(block) for block in module}) == 1:
+                longest = [f"{name}.{i}" for i in range(len(module))]
+    return longest
 
 
 def _block_lists(model: PreTrainedModel) -> list[list[str]]:
@@ -265,3 +278,14 @@ def _inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     ids = torch.zeros((1, _TOKENS), dtype=torch.int64, device="meta")
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return inputs | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
+
+
+def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
+    """Count the model's parameters; a tied one counts once, a packed one with its unpacked size. `groups` gives the
+    group of each trainable one."""
+    by_group: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            by_group[groups[name]] = by_group.get(groups[name], 0) + parameter.numel()
+    total = sum(prod(shape(p)) for p in model.parameters())
+    return Parameters(total=total, trainable=sum(by_group.values()), by_module=by_group)

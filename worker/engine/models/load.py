@@ -32,8 +32,7 @@ from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import Task
 from worker.engine.data.images import load_image_processor
 from worker.engine.memory.ledger import on_the_host
-from worker.engine.models.architecture import built_on_meta, describe, head_names
-from worker.engine.models.blocks import block_names
+from worker.engine.models.architecture import block_names, built_on_meta, describe, head_names
 from worker.engine.models.hub import hub
 from worker.engine.models.quantized.quantization import NF4
 from worker.engine.models.weights import refuse_unusable, stored_dtype, weight_files, without_weights
@@ -172,8 +171,7 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
     except ValueError as error:
         text = _(
             "training.gradient_checkpointing: transformers does not support it for a model of type %(type)r. Leave it "
-            "out, "
-            "and lower per_device_train_batch_size if memory is short.",
+            "out, and lower per_device_train_batch_size if memory is short.",
             type=model.config.model_type,
         )
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
@@ -307,14 +305,11 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            _(
-                "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with. Set "
-                "pad_token "
-                "in its tokenizer_config.json."
-            ),
+        text = _(
+            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with. Set pad_token "
+            "in its tokenizer_config.json."
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 

@@ -92,7 +92,6 @@ def refuse_unusable(hub_id: str, names: Collection[str]) -> None:
 
 
 def without_weights(hub_id: str, names: Collection[str]) -> RunFailed:
-    """The error for a model without weights in safetensors."""
     pickled = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
     if not pickled:
         text = _("%(place)s contains no weights. Save the model again with save_pretrained.", place=_place(hub_id))

@@ -92,8 +92,6 @@ class Share(NamedTuple):
 
 
 class Models(NamedTuple):
-    """A model in training."""
-
     trained: nn.Module
     """Computes the training loss, so that gradients are those of all ranks."""
     evaluated: nn.Module

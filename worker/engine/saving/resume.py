@@ -223,7 +223,6 @@ class Checkpoint:
             yield [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
 
     def companion(self) -> dict[str, torch.Tensor]:
-        """State of the method's companion."""
         file = self.file("companion.safetensors")
         return load_file(file) if file else {}
 

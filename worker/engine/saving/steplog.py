@@ -99,8 +99,7 @@ class StepLog:
                 if not math.isfinite(value):
                     text = _(
                         "The %(name)s became %(value)s at step %(step)s, with learning rate %(rate)s. Lower the "
-                        "learning rate "
-                        "or lengthen the warm-up.",
+                        "learning rate or lengthen the warm-up.",
                         name=name,
                         value=value,
                         step=step.step,

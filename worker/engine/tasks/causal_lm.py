@@ -111,8 +111,7 @@ def _check_metric(job: TrainJob) -> None:
     if generates(metric) and job.dataset_format == "text":
         text = _(
             "metric: %(metric)s scores generated text, but rows of plain text have no prompt. Choose token_accuracy, "
-            "or a "
-            "dataset of prompts and completions.",
+            "or a dataset of prompts and completions.",
             metric=metric,
         )
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
@@ -145,12 +144,10 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each completion token."""
     return token_losses(_logits(model, batch), batch.targets)
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the completion tokens."""
     return losses(model, batch).sum()
 
 

@@ -97,8 +97,7 @@ def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedT
     if room < 1 or training.max_new_tokens >= limit:
         text = _(
             "max_new_tokens is %(tokens)s, which leaves no room for a prompt: the base model reads at most %(limit)s "
-            "tokens. "
-            "Lower it.",
+            "tokens. Lower it.",
             tokens=training.max_new_tokens,
             limit=limit,
         )
@@ -112,9 +111,8 @@ def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], mod
     for row, tokens in zip(rows, sequences, strict=True):
         if (highest := int(tokens.max(initial=0))) >= embeddings:
             text = _(
-                "Row %(item)s of the %(split)s split has token %(token)s, and the base model has %(count)s "
-                "embeddings, so the "
-                "tokenizer is not the model's own. Put the model's tokenizer beside it.",
+                "Row %(item)s of the %(split)s split has token %(token)s, and the base model has %(count)s embeddings, "
+                "so the tokenizer is not the model's own. Put the model's tokenizer beside it.",
                 item=row.item,
                 split=row.split,
                 token=highest,

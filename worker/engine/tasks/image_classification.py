@@ -19,9 +19,17 @@ from app.domain.data.dataset import ImageRow, Row, Split
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches.batches import Batch, Examples, Listener
-from worker.engine.data.images import Normalization, Pixels, Shape, check_shape, pixels_of, sequence_length, shape_of
+from worker.engine.data.images import (
+    Normalization,
+    Pixels,
+    Shape,
+    check_shape,
+    pixels_of,
+    pngs,
+    sequence_length,
+    shape_of,
+)
 from worker.engine.data.rows import unusable
-from worker.engine.data.stored_images import pngs
 from worker.engine.tasks.sequence_classification import evaluate, loss, losses
 
 __all__ = ["ARCHITECTURES", "AUTO", "PEFT_TYPE", "collate", "encode", "evaluate", "incompatibility", "loss", "losses"]

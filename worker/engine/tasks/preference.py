@@ -274,13 +274,11 @@ def log_probabilities(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, tor
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The loss of each pair."""
     assert batch.objective is not None  # noqa: S101 collate gives it
     return pair_losses(batch.objective, *log_probabilities(model, batch))
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The losses, summed over the pairs."""
     return losses(model, batch).sum()
 
 

@@ -169,7 +169,6 @@ def collate(examples: Pairs, indices: Sequence[int], pad_token: int) -> Batch:
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The loss of each row among the rows of its batch."""
     queries, passages = _sides(model, batch)
     with torch.autocast(queries.device.type, enabled=False):  # similarities are in float32
         similarities = SCALE * (queries @ passages.T)
@@ -181,7 +180,6 @@ def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The losses, summed over the rows."""
     return losses(model, batch).sum()
 
 

@@ -142,13 +142,11 @@ def _check_start(model: PreTrainedModel) -> None:
     try:
         _decoder_reads(model, torch.tensor([[1, 2]]))
     except (ValueError, TypeError, RuntimeError) as error:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            _(
-                "The base model's config.json does not name the token with which its decoder starts. Set "
-                "decoder_start_token_id and pad_token_id in it."
-            ),
-        ) from error
+        text = _(
+            "The base model's config.json does not name the token with which its decoder starts. Set "
+            "decoder_start_token_id and pad_token_id in it."
+        )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
 
 
 def _decoder_reads(model: nn.Module, targets: torch.Tensor) -> torch.Tensor:
@@ -171,12 +169,10 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each completion token."""
     return token_losses(_logits(model, batch), batch.targets)
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the completion tokens."""
     return losses(model, batch).sum()
 
 

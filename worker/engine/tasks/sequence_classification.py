@@ -96,12 +96,10 @@ def collate(examples: Texts, indices: Sequence[int], pad_token: int) -> Batch:
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each row."""
     return functional.cross_entropy(model(**batch.inputs).logits.float(), batch.labels, reduction="none")
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the rows."""
     return functional.cross_entropy(model(**batch.inputs).logits.float(), batch.labels, reduction="sum")
 
 

@@ -19,16 +19,40 @@ from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreT
 from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
 
 from app.domain.data.dataset import Row, Split, TaggedRow
-from app.domain.data.tagging import UNREAD
+from app.domain.data.tagging import UNREAD, Hits
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
+from app.domain.tasks import MetricName
 from worker.engine.data.batches.batches import IGNORED, Batch, Listener, Texts, in_chunks, learnt, most_tokens, padded
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.evaluation.tags import tag_scores
 from worker.engine.tasks.completions import check_vocabulary
 from worker.engine.tasks.sequence_classification import truncation
+
+Scores = dict[MetricName, NDArray[np.float64]]
+
+
+def tag_scores(
+    true: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]], labels: Sequence[str]
+) -> tuple[Scores, dict[MetricName, float]]:
+    """The metrics of each item, and of all together; tags are indices into `labels`, or UNREAD."""
+    names = [*labels, ""]  # the last place is that of UNREAD, -1
+    hits = [
+        Hits.of([names[tag] for tag in own], [names[tag] for tag in others])
+        for own, others in zip(true, predicted, strict=True)
+    ]
+    right = [
+        sum(tag == other for tag, other in zip(own, others, strict=True)) / len(own)
+        for own, others in zip(true, predicted, strict=True)
+    ]
+    together = Hits(*(sum(counts) for counts in zip(*hits, strict=True)))
+    per_item: Scores = {
+        "item_entity_f1": np.array([item.f1(of_none=1.0) for item in hits]),
+        "tag_accuracy": np.array(right),
+    }
+    return per_item, {"entity_f1": together.f1(of_none=0.0)}
+
 
 AUTO = AutoModelForTokenClassification
 ARCHITECTURES = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
@@ -163,12 +187,10 @@ def collate(examples: Tagged, indices: Sequence[int], pad_token: int) -> Batch:
 
 
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each word."""
     return functional.cross_entropy(_logits(model, batch), batch.targets, reduction="none")
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the words."""
     return functional.cross_entropy(_logits(model, batch), batch.targets, reduction="sum")
 
 

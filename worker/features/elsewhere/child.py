@@ -36,12 +36,11 @@ def answer(line: str) -> str:
             url = write_study(client, study, tracker, report=not request["live"], team_only=True)
             return json.dumps({"url": url})
     except Unauthenticated:
-        return _error(
-            _(
-                "The server asks for a login. Set VEZNA_TRACKER_TOKEN of the control node to an API token with the "
-                "scope read."
-            )
+        text = _(
+            "The server asks for a login. Set VEZNA_TRACKER_TOKEN of the control node to an API token with the "
+            "scope read."
         )
+        return _error(text)
     except VeznaError as error:
         return _error(error.message)
     except Exception as error:

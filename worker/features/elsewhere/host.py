@@ -1,8 +1,14 @@
-"""Export studies to the installation's tracker, in a child process (`worker.features.elsewhere.process`)."""
+"""Export studies to the installation's tracker, in a child process
+(`worker.features.elsewhere.child`) that is kept while the next export is soon."""
 
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -12,11 +18,70 @@ from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import EXPORT_SECONDS, RENEW_SECONDS, Claim
 from app.services.runs import ended as ended_runs
 from app.store.workers import clock
-from worker.children.host import ChildError, ChildInterrupted
-from worker.features.elsewhere.process import ExportProcess
+from worker.children.host import Child, ChildError, ChildInterrupted
 
 if TYPE_CHECKING:
     from worker.context import Context
+
+COMMAND = (sys.executable, "-P", "-m", "worker.features.elsewhere.child")
+LONGEST_PAUSE = 600.0
+"""Seconds between live exports for which a process is kept; after a longer one, its memory is worth more."""
+MOST_EXPORTS = 200
+"""Exports of a process, in case the tracker's client keeps something of each."""
+
+
+class ExportProcess:
+    """Keeps one process. All calls come from one thread, with which the process ends."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._exports, self._used = 0, 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process, if it waits for a request."""
+        return self._child.pid if self._child is not None and self._child.waiting else None
+
+    def ask(
+        self,
+        request: Mapping[str, object],
+        directory: Path,
+        seconds: float,
+        *,
+        meanwhile: Callable[[], object],
+        every: float,
+    ) -> dict[str, Any]:
+        """Send a request and return its answer; `meanwhile` is called at an interval. The process is ended if this
+        raises ChildError or what `meanwhile` raises: it may still write."""
+        if self.pid is None or self._exports >= MOST_EXPORTS:
+            self.end()
+        if self._child is None:
+            environment = {"CUDA_VISIBLE_DEVICES": ""}
+            self._child = Child("tracker", COMMAND, environment=environment, directory=directory)
+        child = self._child
+        try:
+            child.send(json.dumps(request).encode(), seconds)
+            answer: dict[str, Any] = json.loads(child.receive(seconds, meanwhile=meanwhile, every=every))
+        except ValueError as error:
+            self.end()
+            raise child.unreadable() from error
+        except BaseException:
+            self.end()
+            raise
+        self._exports, self._used = self._exports + 1, time.monotonic()
+        return answer
+
+    def end_if_idle(self, live_seconds: float) -> None:
+        """End the process unless studies are exported at such an interval and one was not long ago."""
+        kept = 2 * live_seconds if live_seconds <= LONGEST_PAUSE else 0.0
+        if self._child is not None and time.monotonic() - self._used >= kept:
+            self.end()
+
+    def end(self) -> None:
+        child, self._child, self._exports = self._child, None, 0
+        if child is not None:
+            child.close()
+
 
 log = structlog.get_logger()
 

@@ -66,14 +66,13 @@ def judge(context: "Context", judgement_id: int, pauses: tuple[float, ...] = PAU
 
 class _Replies(Answers):
     def too_slow(self, done: int, minutes: int) -> VeznaError:
-        return Unavailable(
-            _(
-                "The judge replied to %(done)s answers within %(minutes)s minutes, the most time of a judgement. Start "
-                "it again: its scores are kept.",
-                done=done,
-                minutes=minutes,
-            )
+        text = _(
+            "The judge replied to %(done)s answers within %(minutes)s minutes, the most time of a judgement. Start "
+            "it again: its scores are kept.",
+            done=done,
+            minutes=minutes,
         )
+        return Unavailable(text)
 
 
 class _Judgement:
@@ -222,12 +221,11 @@ def _reply(answer: Answer, server: OpenAIServer) -> Reply:
 
 def _require_room(size: int) -> None:
     if size > MOST_BYTES:
-        raise Unavailable(
-            _(
-                "The study's answers with their prompts are longer than %(most)s MiB together. Judge fewer items.",
-                most=MOST_BYTES >> 20,
-            )
+        text = _(
+            "The study's answers with their prompts are longer than %(most)s MiB together. Judge fewer items.",
+            most=MOST_BYTES >> 20,
         )
+        raise Unavailable(text)
 
 
 NODE = Node(tasks={JUDGE: by_thread(JudgeQueue, judge)})

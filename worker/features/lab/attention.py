@@ -11,12 +11,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from torch import nn
 from transformers import AutoModel
+from transformers.pytorch_utils import Conv1D
 
 from app.domain.messages import _
 from app.features.lab.computations import MOST_TOKENS, Attention, AttentionRequest, packed
 from worker.engine.baselines.small_model import impossible, load_small
-from worker.features.lab.trained import add_lora, take_weights
+from worker.features.lab.layers import linear_layer
+
+PEFT_PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+
+
+def take_weights(model: nn.Module, file: Path) -> None:
+    """Replace the model's weights by those of a file. Raises `RunFailed` if the file lacks a weight that the forward
+    pass uses."""
+    own = dict(model.named_parameters())
+    with torch.no_grad(), safe_open(str(file), "pt") as stored:
+        for name in stored.keys():  # noqa: SIM118 a file, not a mapping
+            known = next((n for n in (name, name.partition(".")[2]) if n in own), None)
+            if known is not None:
+                own.pop(known).copy_(stored.get_tensor(name))
+    if lacking := [name for name in own if not name.startswith("pooler.")]:
+        raise impossible(_("The weights of the run lack %(name)s of the base model.", name=lacking[0]))
+
+
+def add_lora(model: nn.Module, file: Path, scale: float) -> None:
+    """Add scale · B·A to every layer that an adapter names. Raises `RunFailed` if the model lacks one."""
+    with torch.no_grad(), safe_open(str(file), "pt") as stored:
+        for name in stored.keys():  # noqa: SIM118 a file, not a mapping
+            if not name.endswith(A):
+                continue
+            layer = linear_layer(model, name.removeprefix(PEFT_PREFIX).removesuffix(A))
+            update = scale * (stored.get_tensor(name.removesuffix(A) + B).float() @ stored.get_tensor(name).float())
+            layer.weight.add_(update.T if isinstance(layer, Conv1D) else update)
+
 
 BLANK = "␣"
 """Stands for a token of white space."""

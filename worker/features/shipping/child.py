@@ -18,8 +18,7 @@ from typing import Any
 
 from app.domain.models.exports import ExportJob
 from app.imports import import_large
-from worker.children.child import answer_channel, die_with_parent, yield_processor
-from worker.children.engine import import_engine
+from worker.children.child import answer_channel, die_with_parent, import_engine, yield_processor
 from worker.ingest.child import ProgressWriter
 from worker.machine import disk
 

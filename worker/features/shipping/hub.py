@@ -51,12 +51,11 @@ def upload(
     # the protocol that is tested here; hf_xet would start threads of its own, which a forked process must not have
     constants.HF_HUB_DISABLE_XET = True
     if not token:
-        raise PushFailed(
-            _(
-                "There is no token for the hub. Store yours on the page Account, or set VEZNA_HUB_TOKEN of the worker "
-                "to one that may write."
-            )
+        text = _(
+            "There is no token for the hub. Store yours on the page Account, or set VEZNA_HUB_TOKEN of the worker "
+            "to one that may write."
         )
+        raise PushFailed(text)
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)

@@ -103,13 +103,12 @@ def _no_prompt() -> Unavailable:
 
 
 def _nothing_compared(claim: ParityClaim) -> Unavailable:
-    return Unavailable(
-        _(
-            "The run has read only the end of every prompt (max_length is %(tokens)s tokens), so no answer can be "
-            "compared. Train it with a larger max_length.",
-            tokens=claim.prompt_tokens,
-        )
+    text = _(
+        "The run has read only the end of every prompt (max_length is %(tokens)s tokens), so no answer can be "
+        "compared. Train it with a larger max_length.",
+        tokens=claim.prompt_tokens,
     )
+    return Unavailable(text)
 
 
 def _items(context: "Context", claim: ParityClaim) -> list[Item]:

@@ -22,15 +22,11 @@ NO_DETAILS = Details()
 
 
 class Judged(NamedTuple):
-    """A finding and its example rows."""
-
     finding: Finding
     places: list[int]
 
 
 class Pair(NamedTuple):
-    """Two near-duplicate rows."""
-
     held_out: int
     trained: int
     alike: float
@@ -118,3 +114,80 @@ def _repeats(same: NDArray[np.uint64], splits: Codes, repeated: Places) -> Itera
     count = int(again.sum())
     severity: Severity = "warns" if count > MANY_REPEATED * np.count_nonzero(splits >= 0) else "notes"
     yield judged("duplicates", severity, count, np.sort(order[1:][again]))
+
+
+MANY = 0.2
+"""Share of the test split above which they are much less evidence than their number suggests."""
+
+
+def judge_shared(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
+    """Pairs of one prompt, and queries of one passage."""
+    tested = np.flatnonzero(splits == TEST)
+    asks = gathered.asks[tested]
+    if gathered.form in ("preference", "preference-messages"):
+        code: FindingCode = "shared-prompts"
+        items, shared = len(tested), tested[_repeated(asks)]
+    elif gathered.form == "query-passage":
+        code = "shared-passages"
+        passages = gathered.passages[tested]
+        _pairs, first = np.unique(np.stack([passages, asks]), axis=1, return_index=True)
+        common = np.unique(passages[first][_repeated(passages[first])])
+        if gathered.groups is not None:  # queries of one group are one cluster anyway
+            pairs = np.unique(np.stack([passages, gathered.groups[tested]]), axis=1)
+            common = np.intersect1d(common, pairs[0][_repeated(pairs[0]) | (pairs[1] == 0)])
+        several = np.flatnonzero(np.isin(passages, common))  # rows whose passage other queries have too
+        shared = tested[several[np.sort(np.unique(asks[several], return_index=True)[1])]]  # a query is one item
+        items = len(np.unique(asks))
+    else:
+        return
+    if len(shared):
+        yield judged(
+            code, "warns" if len(shared) > MANY * items else "notes", len(shared), shared, Details(of_rows=items)
+        )
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of them occur more than once."""
+    _values, place, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    found: NDArray[np.bool_] = counts[place] > 1
+    return found
+
+
+UNEVEN, VERY_UNEVEN = 0.6, 0.75
+"""Shares of the pairs in which the longer answer, or the shorter one, is the chosen one."""
+
+
+def judge_pairs(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
+    if gathered.longer is None:
+        return
+    guessed = np.flatnonzero((splits >= 0) & gathered.guessed)
+    if len(guessed):
+        yield judged("guessed-prompts", "warns", len(guessed), guessed)
+    contradicting = _contradicting(gathered, splits)
+    if len(contradicting):
+        yield judged("contradicting-pairs", "warns", len(contradicting), contradicting)
+    yield from _length_bias(gathered.longer, splits)
+
+
+def _contradicting(gathered: Gathered, splits: Codes) -> NDArray[np.int64]:
+    """Pairs of one prompt and the same two answers, of which not always the same one is chosen."""
+    used = np.flatnonzero(splits >= 0)
+    _hashes, group = np.unique(gathered.unordered[used], return_inverse=True)
+    one = np.empty(len(used), dtype=np.uint64)
+    one[group] = gathered.same[used]  # of each group any
+    found: NDArray[np.int64] = used[np.isin(group, group[one[group] != gathered.same[used]])]
+    return found
+
+
+def _length_bias(lengths: NDArray[np.int8], splits: Codes) -> Iterator[Judged]:
+    """A model that learned nothing but to prefer long answers would score as high."""
+    used = lengths[splits >= 0]
+    longer, shorter = int(np.count_nonzero(used > 0)), int(np.count_nonzero(used < 0))
+    count = max(longer, shorter)
+    if len(used) < LEAST_ROWS or count < UNEVEN * len(used):
+        return
+    direction = 1 if longer >= shorter else -1
+    places = np.flatnonzero((splits >= 0) & (lengths == direction))
+    code: FindingCode = "longer-chosen" if direction > 0 else "shorter-chosen"
+    severity: Severity = "warns" if count >= VERY_UNEVEN * len(used) else "notes"
+    yield judged(code, severity, count, places, Details(of_rows=len(used)))

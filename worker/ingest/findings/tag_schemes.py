@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.domain.data.findings import MOST_EXAMPLES, Details, Example, Finding, excerpt
 from app.domain.data.tag_schemes import Scheme, SchemeEvidence, to_iob2
 from worker.ingest.readers.batches import Value
-from worker.ingest.rows.words import Broken, words_of
+from worker.ingest.rows.columns import Broken, words_of
 
 SHOWN_TAGS = 12
 """Tags of an example row that are shown."""

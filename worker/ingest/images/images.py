@@ -29,8 +29,6 @@ _START_OF_SCAN = b"\xff\xda"
 
 
 class Normalized(NamedTuple):
-    """An image as datasets have it."""
-
     png: bytes
     pixels_hash: str
     """Equal images have equal ones, whatever their files."""

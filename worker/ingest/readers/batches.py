@@ -48,8 +48,6 @@ class Batch(NamedTuple):
 
 
 class LocalPart(NamedTuple):
-    """A file of an upload and its local copy."""
-
     part: Part
     path: Path
 
@@ -68,8 +66,6 @@ class Opened:
 
 
 class Source(NamedTuple):
-    """A local file with its reading options."""
-
     name: str
     path: Path
     options: ReadingOptions
@@ -79,37 +75,33 @@ class Source(NamedTuple):
 def check_columns(name: str, columns: Sequence[str]) -> None:
     """Raise Unreadable for duplicate column names, names that cannot be shown, or too many columns."""
     if len(columns) > MOST_COLUMNS:
-        raise Unreadable(
-            _(
-                "%(name)s has %(count)s columns, and Vezna reads at most %(limit)s. Leave some out.",
-                name=name,
-                count=f"{len(columns):,}",
-                limit=MOST_COLUMNS,
-            )
+        text = _(
+            "%(name)s has %(count)s columns, and Vezna reads at most %(limit)s. Leave some out.",
+            name=name,
+            count=f"{len(columns):,}",
+            limit=MOST_COLUMNS,
         )
+        raise Unreadable(text)
     positions: dict[str, int] = {}
     for place, column in enumerate(columns, start=1):
         if column in positions:
-            raise Unreadable(
-                _(
-                    "%(name)s: columns %(first)s and %(second)s are both named %(column)r. Rename one of them.",
-                    name=name,
-                    first=positions[column],
-                    second=place,
-                    column=column,
-                )
+            text = _(
+                "%(name)s: columns %(first)s and %(second)s are both named %(column)r. Rename one of them.",
+                name=name,
+                first=positions[column],
+                second=place,
+                column=column,
             )
+            raise Unreadable(text)
         if not column.isprintable():
             bad = next(c for c in column if not c.isprintable())
-            raise Unreadable(
-                _(
-                    "%(name)s: the name of column %(place)s contains the unprintable character U+%(code)04X. Rename "
-                    "it.",
-                    name=name,
-                    place=place,
-                    code=ord(bad),
-                )
+            text = _(
+                "%(name)s: the name of column %(place)s contains the unprintable character U+%(code)04X. Rename it.",
+                name=name,
+                place=place,
+                code=ord(bad),
             )
+            raise Unreadable(text)
         positions[column] = place
 
 

@@ -187,13 +187,12 @@ def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tup
                 header = row
             elif row:
                 if row == header:
-                    raise Unreadable(
-                        _(
-                            "%(name)s: row %(number)s repeats the header; were two files joined? Remove it.",
-                            name=source.name,
-                            number=number,
-                        )
+                    text = _(
+                        "%(name)s: row %(number)s repeats the header; were two files joined? Remove it.",
+                        name=source.name,
+                        number=number,
                     )
+                    raise Unreadable(text)
                 yield number, row
     except csv.Error as error:
         line = reader.line_num + form.skipped
@@ -212,15 +211,13 @@ def _ragged(name: str, number: int, row: list[str], form: _Form) -> Message:
     if len(row) > len(form.columns):
         return _(
             "%(name)s: row %(number)s (it begins with %(start)r) has %(fields)s fields, and %(first)s has %(width)s. "
-            "Put "
-            "quotation marks around a text that contains a %(delimiter)s.",
+            "Put quotation marks around a text that contains a %(delimiter)s.",
             delimiter=_NAMED.get(form.delimiter, form.delimiter),
             **values,
         )
     return _(
         "%(name)s: row %(number)s (it begins with %(start)r) has %(fields)s of the %(width)s fields of %(first)s, and "
-        "no "
-        "value for the column %(column)r. Add one, or leave the row out.",
+        "no value for the column %(column)r. Add one, or leave the row out.",
         column=form.columns[len(row)],
         **values,
     )

@@ -84,8 +84,7 @@ def shape_of(source: Source, bytes_: Any) -> Shape:
     else:
         text = _(
             "%(name)s contains one object (fields: %(fields)s) without a list of objects. Vezna reads a list of "
-            "objects, "
-            "[{…}, …], or one object per line.",
+            "objects, [{…}, …], or one object per line.",
             name=source.name,
             fields=names or _("none"),
         )
@@ -191,14 +190,13 @@ def _lines(source: Source, encoding: str) -> Iterator[Batch]:
         while line := text.readline(MOST_FIELD + 1):
             number += 1
             if len(line) > MOST_FIELD:
-                raise Unreadable(
-                    _(
-                        "%(name)s: line %(number)s is longer than %(limit)s characters. Put each row on its own line.",
-                        name=source.name,
-                        number=number,
-                        limit=f"{MOST_FIELD:,}",
-                    )
+                problem = _(
+                    "%(name)s: line %(number)s is longer than %(limit)s characters. Put each row on its own line.",
+                    name=source.name,
+                    number=number,
+                    limit=f"{MOST_FIELD:,}",
                 )
+                raise Unreadable(problem)
             if line.strip():
                 where = _("line %(number)s", number=number)
                 yield from gathered.add(where, number, _object(source.name, number, line), raw.tell())

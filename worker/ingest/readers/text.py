@@ -73,8 +73,6 @@ _MARKS = (
 
 
 class Encoding(NamedTuple):
-    """An encoding, and how it was determined."""
-
     name: str
     guessed: bool = False
     """It was guessed by statistics and may be wrong."""

@@ -4,9 +4,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from app.domain.data.findings import excerpt
 from app.domain.data.guesses.mapping import MOST_LABELS, Column, ColumnKind
+from app.domain.data.guesses.written_lists import read_list
 from app.domain.data.uploads import MOST_VALUES, SHOWN_ROWS
 from worker.ingest.readers.batches import Value
 
@@ -124,3 +126,22 @@ def _numbers(texts: Sequence[str], at_least: ColumnKind) -> ColumnKind | None:
             except ValueError:
                 return None
     return kind
+
+
+class Broken(NamedTuple):
+    """A value that is no list of words."""
+
+    shown: str
+
+
+def words_of(value: Value) -> list[str] | Broken:
+    """The words in a list, in a list as JSON, Python or numpy writes it, or in a text between its white space."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        listed = read_list(value)
+        value = value.split() if listed is None else listed
+    if not isinstance(value, list) or any(word is ... or isinstance(word, list | dict) for word in value):
+        return Broken(shown(value)[:1000])
+    words = [shown(word) for word in value]
+    return Broken(shown(value)[:1000]) if any(not word or word.isspace() for word in words) else words

@@ -16,11 +16,9 @@ from app.store.files.rows_file import RowsFile
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
-from worker.engine.baselines import few_shot, small_model
-from worker.engine.baselines import texts as baselines
-from worker.engine.baselines.images import FrozenFeatures, raw_pixels
+from worker.engine.baselines import baselines, few_shot, small_model
+from worker.engine.baselines.baselines import FrozenFeatures, baseline, raw_pixels
 from worker.engine.baselines.retrieval import Bm25
-from worker.engine.baselines.texts import baseline
 
 TRAIN = [
     LabelledRow(f"t{i}", "train", f"a {'good' if i % 3 else 'bad'} thing {i % 7}", int(i % 3 > 0)) for i in range(30)

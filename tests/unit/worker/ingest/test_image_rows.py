@@ -20,8 +20,7 @@ from app.domain.data.uploads import ReadingOptions
 from tests.support.ingested import by_code, ignore_progress, local, prepared, scanned
 from tests.support.tiny import images as tiny_images
 from worker.engine.data.batches.batches import read
-from worker.engine.data.images import opened
-from worker.engine.data.stored_images import pngs
+from worker.engine.data.images import opened, pngs
 from worker.ingest.images import pixel_count
 from worker.ingest.prepare import prepare
 from worker.ingest.readers import image_folder

@@ -16,8 +16,8 @@ from app.domain.data.splitting import Splitting
 from app.domain.tasks import Format
 from tests.support.ingested import by_code, lines, prepared, scanned
 from worker.engine.data.batches.batches import read
-from worker.ingest.rows.preferences import chat_pair, text_pair
-from worker.ingest.rows.words import Broken, words_of
+from worker.ingest.rows.columns import Broken, words_of
+from worker.ingest.rows.rows import chat_pair, text_pair
 
 PLAIN = ColumnMapping(format="preference", columns={"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"})
 WITHOUT = ColumnMapping(format="preference", columns={"chosen": "chosen", "rejected": "rejected"})

@@ -137,8 +137,6 @@ class Examples:
 
 @dataclass(frozen=True)
 class Texts(Examples):
-    """A split of texts."""
-
     tokens: Sequence[NDArray[np.int32]]
     """Input ids of each row."""
 
@@ -167,8 +165,6 @@ class Objective:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the model takes it."""
-
     inputs: dict[str, torch.Tensor]
     """Keyword arguments of the model's forward pass; [B, T] each, unless the task says otherwise."""
     labels: torch.Tensor
@@ -211,7 +207,7 @@ def read(
     file: str, form: Format, needed: Sequence[Split] = ("train", "test"), train_fraction: float = 1.0
 ) -> dict[Split, list[Row]]:
     """The rows of a dataset's Parquet file by split; of its training rows, the given share. Images stay in the file,
-    from which `worker.engine.data.stored_images` reads them. Raises `RunFailed` if it cannot be used, such as one
+    from which `worker.engine.data.images` reads them. Raises `RunFailed` if it cannot be used, such as one
     without rows in a needed split."""
     row_type = ROWS[form]
     try:
@@ -227,15 +223,13 @@ def read(
     for values in zip(*fields, strict=True):
         row: Row = row_type._make(values)
         if row.split not in rows:
-            raise RunFailed(
-                FailureCode.BAD_CONFIGURATION,
-                _(
-                    "Row %(item)s of the dataset is in split %(split)r. Use one of %(splits)s.",
-                    item=row.item,
-                    split=row.split,
-                    splits=", ".join(SPLITS),
-                ),
+            text = _(
+                "Row %(item)s of the dataset is in split %(split)r. Use one of %(splits)s.",
+                item=row.item,
+                split=row.split,
+                splits=", ".join(SPLITS),
             )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
         rows[row.split].append(row)
     for split in needed:
         if not rows[split]:

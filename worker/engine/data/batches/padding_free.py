@@ -30,7 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from app.domain.messages import _
 from worker.engine.data.batches.batches import Batch
 from worker.engine.data.probing import PROBE_LENGTHS, Probe
-from worker.engine.models.blocks import block_names
+from worker.engine.models.architecture import block_names
 from worker.engine.models.precision import alike, compute_type, computing
 
 

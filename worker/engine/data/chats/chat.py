@@ -50,13 +50,11 @@ class ChatTemplate:
         """Raises `RunFailed(bad_configuration)` if the tokenizer has no template."""
         self._template, self._with_tools = _template_of(tokenizer, None), _template_of(tokenizer, [{}])
         if not self._template:
-            raise RunFailed(
-                FailureCode.BAD_CONFIGURATION,
-                _(
-                    "The base model's tokenizer has no chat template for messages. Choose an instruction-tuned "
-                    "model, put a chat_template into its tokenizer_config.json, or use prompts and completions."
-                ),
+            text = _(
+                "The base model's tokenizer has no chat template for messages. Choose an instruction-tuned "
+                "model, put a chat_template into its tokenizer_config.json, or use prompts and completions."
             )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
         start_renderer()
         self._marking = {t for t in (self._template, self._with_tools) if re.search(r"{%-?\s*generation\s*-?%}", t)}
         self._special = tokenizer.special_tokens_map

@@ -120,8 +120,6 @@ class PrefixCache:
 
 
 class Writer:
-    """Writes a file sequentially."""
-
     def __init__(self, file: BinaryIO, rows: int, make_room: Callable[[int], None]) -> None:
         """`make_room` is called with the bytes of a token before the first is written."""
         self._file = file

@@ -26,7 +26,7 @@ from torch import nn
 
 from worker.engine.data.images import shape_in
 from worker.engine.loop.prefix.activations import Activations, NotCached, PrefixCache
-from worker.engine.models.blocks import block_names
+from worker.engine.models.architecture import block_names
 from worker.engine.models.precision import alike
 
 Batches = Iterable[tuple[Sequence[int], Mapping[str, torch.Tensor]]]

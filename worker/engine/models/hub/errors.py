@@ -42,63 +42,55 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind, *, own: bo
     for cause in causes:
         match cause:
             case errors.GatedRepoError() if own:
-                return _refused(
-                    _(
-                        "%(name)s is gated on the hub, and the hub token of the owner has no access. Accept its "
-                        "conditions there with the account of the token.",
-                        name=name,
-                    )
+                text = _(
+                    "%(name)s is gated on the hub, and the hub token of the owner has no access. Accept its "
+                    "conditions there with the account of the token.",
+                    name=name,
                 )
+                return _refused(text)
             case errors.GatedRepoError():
                 why = _("the workers' token has no access") if get_token() else _("the workers have no token")
-                return _refused(
-                    _(
-                        "%(name)s is gated on the hub, and %(why)s. Accept its conditions there, then store a token of "
-                        "that account on the page Account, or set HF_TOKEN of the workers to it.",
-                        name=name,
-                        why=why,
-                    )
+                text = _(
+                    "%(name)s is gated on the hub, and %(why)s. Accept its conditions there, then store a token of "
+                    "that account on the page Account, or set HF_TOKEN of the workers to it.",
+                    name=name,
+                    why=why,
                 )
+                return _refused(text)
             case errors.RevisionNotFoundError():
-                return _refused(
-                    _(
-                        "%(name)s has no revision %(revision)r on the hub. Name a branch, a tag or a commit, or leave "
-                        "it "
-                        "empty for the newest.",
-                        name=name,
-                        revision=revision,
-                    )
+                text = _(
+                    "%(name)s has no revision %(revision)r on the hub. Name a branch, a tag or a commit, or leave it "
+                    "empty for the newest.",
+                    name=name,
+                    revision=revision,
                 )
+                return _refused(text)
             case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
                 also = NOTHING if own else _(", or store your hub token on the page Account if it is private")
-                return _refused(
-                    _(
-                        "The hub has no %(kind)s %(name)s, or hides it. Check the id%(also)s.",
-                        kind=_KINDS[kind],
-                        name=name,
-                        also=also,
-                    )
+                text = _(
+                    "The hub has no %(kind)s %(name)s, or hides it. Check the id%(also)s.",
+                    kind=_KINDS[kind],
+                    name=name,
+                    also=also,
                 )
+                return _refused(text)
             case errors.OfflineModeIsEnabled():
-                return _unreachable(
-                    _(
-                        "This worker is offline (HF_HUB_OFFLINE), and %(name)s is not completely in its cache. "
-                        "Download "
-                        "it into HF_HOME of the workers from a machine with a network, or register a directory.",
-                        name=name,
-                    )
+                text = _(
+                    "This worker is offline (HF_HUB_OFFLINE), and %(name)s is not completely in its cache. Download it "
+                    "into HF_HOME of the workers from a machine with a network, or register a directory.",
+                    name=name,
                 )
+                return _unreachable(text)
             case errors.HfHubHTTPError():
                 status = cause.response.status_code
                 if status in (401, 403) and own:
-                    return _refused(
-                        _(
-                            "The hub refuses the hub token of the owner for %(name)s (HTTP %(status)s). Store a valid "
-                            "one on the page Account.",
-                            name=name,
-                            status=status,
-                        )
+                    text = _(
+                        "The hub refuses the hub token of the owner for %(name)s (HTTP %(status)s). Store a valid "
+                        "one on the page Account.",
+                        name=name,
+                        status=status,
                     )
+                    return _refused(text)
                 if status in (401, 403):
                     text = _(
                         "The hub refuses the workers' token for %(name)s (HTTP %(status)s). Check HF_TOKEN.",
@@ -113,24 +105,22 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind, *, own: bo
                 )
                 return _unreachable(text)
             case errors.HFValidationError():
-                return _refused(
-                    _(
-                        "%(name)r is not the id of a %(kind)s on the hub. Write an id such as %(example)s.",
-                        name=name,
-                        kind=_KINDS[kind],
-                        example=_EXAMPLES[kind],
-                    )
+                text = _(
+                    "%(name)r is not the id of a %(kind)s on the hub. Write an id such as %(example)s.",
+                    name=name,
+                    kind=_KINDS[kind],
+                    example=_EXAMPLES[kind],
                 )
+                return _refused(text)
     # huggingface_hub re-exports its HTTP client's error under this name
     if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
-        return _unreachable(
-            _(
-                "The hub cannot be reached from this worker (%(error)s), and %(name)s is not completely in its cache. "
-                "Check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory.",
-                error=type(error).__name__,
-                name=name,
-            )
+        text = _(
+            "The hub cannot be reached from this worker (%(error)s), and %(name)s is not completely in its cache. "
+            "Check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory.",
+            error=type(error).__name__,
+            name=name,
         )
+        return _unreachable(text)
     return None
 
 

@@ -271,8 +271,7 @@ def _refuse_full_disk(needed: int) -> None:
     if needed > free:
         text = _(
             "The base model's download needs %(needed)s, and the worker has %(free)s free for models of the hub "
-            "(HF_HOME). "
-            "Free some space there, then try again.",
+            "(HF_HOME). Free some space there, then try again.",
             needed=size(needed),
             free=size(free),
         )
@@ -310,11 +309,8 @@ def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
 
 def _refuse_changed(directory: Path, inspected: str) -> None:
     if inspected and directory.is_dir() and fingerprint(directory) != inspected:
-        raise RunFailed(
-            FailureCode.MODEL_UNAVAILABLE,
-            _(
-                "The files in the base model's directory have changed since it was inspected, and runs on other "
-                "weights "
-                "cannot be compared. Restore the former files, or register the directory under another name."
-            ),
+        text = _(
+            "The files in the base model's directory have changed since it was inspected, and runs on other weights "
+            "cannot be compared. Restore the former files, or register the directory under another name."
         )
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text)

@@ -27,8 +27,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.inference import WorkRequest, failed
 from app.domain.messages import Message, _
 from app.imports import import_large
-from worker.children.child import answer_channel, die_with_parent
-from worker.children.engine import import_engine
+from worker.children.child import answer_channel, die_with_parent, import_engine
 
 OUT_OF_MEMORY_SCORE = 1000
 """The kernel ends this process first (man 5 proc, oom_score_adj)."""
@@ -101,7 +100,6 @@ def serve(reader: Reader, answers: TextIO, idle_seconds: float) -> None:
 
 
 def main() -> int:
-    """Serve; returns the exit status."""
     die_with_parent()
     with suppress(OSError):  # not Linux, or not allowed
         Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))

@@ -119,12 +119,11 @@ class Inference:
                 line = child.receive(POLL_SECONDS)
             except ChildTimeout:
                 if time.monotonic() - heard > STALL_SECONDS:
-                    raise ChildTimeout(
-                        _(
-                            "The inference process sent nothing for %(seconds)s s, so the worker ended it. Try again.",
-                            seconds=f"{STALL_SECONDS:.0f}",
-                        )
-                    ) from None
+                    text = _(
+                        "The inference process sent nothing for %(seconds)s s, so the worker ended it. Try again.",
+                        seconds=f"{STALL_SECONDS:.0f}",
+                    )
+                    raise ChildTimeout(text) from None
                 continue
             heard = time.monotonic()
             try:
@@ -232,13 +231,12 @@ class Inference:
                     self._files.get(stored, part)
                     part.replace(target)
             except NotFound as error:
-                raise Unavailable(
-                    _(
-                        "Run %(run)s cannot be loaded: %(why)s Train it again.",
-                        run=subject.job.job.run_id,
-                        why=error.message,
-                    )
-                ) from error
+                text = _(
+                    "Run %(run)s cannot be loaded: %(why)s Train it again.",
+                    run=subject.job.job.run_id,
+                    why=error.message,
+                )
+                raise Unavailable(text) from error
         return folder
 
 

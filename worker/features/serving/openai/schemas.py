@@ -27,8 +27,6 @@ class BadRequest(Exception):
 
 
 class StreamOptions(BaseModel):
-    """What else a stream holds."""
-
     model_config = ConfigDict(extra="ignore")
 
     include_usage: bool = False
@@ -70,8 +68,6 @@ class _Request(BaseModel):
 
 
 class Part(BaseModel):
-    """A part of a message."""
-
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
@@ -79,8 +75,6 @@ class Part(BaseModel):
 
 
 class Turn(BaseModel):
-    """A message of a conversation."""
-
     model_config = ConfigDict(extra="forbid")
 
     role: Annotated[str, Field(min_length=1, max_length=40)]
@@ -163,12 +157,10 @@ class ChatRequest(_Request):
 
     @property
     def names(self) -> list[str]:
-        """Names of these tools."""
         return [tool["function"]["name"] for tool in json.loads(self.offered or "[]")]
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_NEW_TOKENS["chat"]
 
 
@@ -186,5 +178,4 @@ class CompletionRequest(_Request):
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of the answer."""
         return self.max_tokens or DEFAULT_NEW_TOKENS["completion"]

@@ -19,8 +19,7 @@ from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.estimation import unloaded as unloading
-from worker.engine.estimation.estimate import estimate_run
-from worker.engine.estimation.memory_map import memory_map
+from worker.engine.estimation.estimate import estimate_run, memory_map
 from worker.engine.estimation.shapes import shapes
 from worker.engine.estimation.unloaded import unloaded
 from worker.engine.loop import attempt

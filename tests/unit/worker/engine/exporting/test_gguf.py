@@ -22,7 +22,7 @@ from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import tokenizers as tiny_tokenizers
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.data.lines import LineWriter
-from worker.engine.exporting import check, gguf_file, merge
+from worker.engine.exporting import export, gguf_file, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.exporting.quantized import check_quantized
 from worker.engine.models.architecture import describe
@@ -106,7 +106,7 @@ def untrained(exact: Any, base: Any) -> Any:
 def test_a_corrupted_merge_is_caught(form: ExportFormat, change: Any, tmp_path: Path) -> None:
     job, _model = run(tmp_path, "llama", form)
     merge.write(job)
-    right = check.check(job, quiet)
+    right = export.check(job, quiet)
     assert right.weights is not None and right.weights.wrong == []
     matrix = "model.layers.1.self_attn.q_proj.weight"
     merged, tokenizer = merge.merged(job)
@@ -115,7 +115,7 @@ def test_a_corrupted_merge_is_caught(form: ExportFormat, change: Any, tmp_path: 
         parameter = merged.get_parameter(matrix)
         parameter.copy_(change(parameter, base.get_parameter(matrix)))
     gguf_file.write(merged, tokenizer, Path(job.job.output), form, quiet)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.weights is not None and found.weights.wrong == [matrix]
     assert gate(right.scores, found, margin=1.0).outcome is GateOutcome.FAIL
 

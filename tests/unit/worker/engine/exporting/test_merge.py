@@ -20,7 +20,7 @@ from app.domain.models.exports import CHECKSUMS, ExportFormat, ExportJob, merged
 from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.data.batches.batches import read
-from worker.engine.exporting import check, formats, merge
+from worker.engine.exporting import export, formats, merge
 from worker.engine.exporting.progress import growing, quiet
 from worker.engine.exporting.weights import check_weights
 from worker.engine.models.architecture import describe
@@ -152,10 +152,10 @@ def test_a_corrupted_merge_is_caught(
 ) -> None:
     job, _model = exported.run(tmp_path, LoraSpec(r=4, lora_alpha=8), "bert", form)
     corrupted(job, lambda exact, base: exact)
-    right = check.check(job, quiet)
+    right = export.check(job, quiet)
     assert right.weights is not None and right.weights.wrong == []
     corrupted(job, change)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.weights is not None and MATRIX in found.weights.wrong
     result = gate(right.scores, found, margin=1.0)
     assert result.outcome is GateOutcome.FAIL, "even where the margin lets every score pass"
@@ -168,7 +168,7 @@ def test_an_export_scores_as_the_run_did(form: ExportFormat, name: str, tmp_path
     job, model = exported.run(tmp_path, LoraSpec(r=4), name, form)
     job, scores = exported.predicted(job, model, tmp_path)
     merge.write(job)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     rows = read(job.job.dataset_file, job.job.dataset_format)["test"]
     assert found.items_hash == items_hash([row.item for row in rows])
     assert ("PEFT" if form is ExportFormat.ADAPTER else "transformers") in found.loaded_with
@@ -187,7 +187,7 @@ def test_the_first_differing_token_of_generated_text_is_named(tmp_path: Path) ->
     tensors = load_file(file)
     tensors["lm_head.weight"] = -tensors["lm_head.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.same == 0
     first = found.first_difference
     assert first is not None and first.token == 0 and first.run != first.export
@@ -208,14 +208,14 @@ def test_a_part_that_the_adapter_lacks_is_noticed(part: str, why: str, tmp_path:
     kept = {name: tensor for name, tensor in load_file(file).items() if part not in name}
     save_file(kept, file, metadata={"format": "pt"})
     with pytest.raises(RunFailed, match=why):
-        check.check(job, quiet)
+        export.check(job, quiet)
 
 
 def test_virtual_tokens_are_checked_as_an_adapter(tmp_path: Path) -> None:
     job, model = exported.run(tmp_path, PromptSpec(num_virtual_tokens=4), "llama", ExportFormat.ADAPTER)
     job, scores = exported.predicted(job, model, tmp_path)
     merge.write(job)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     np.testing.assert_allclose(found.scores, scores)
 
 
@@ -230,15 +230,15 @@ class CharacterTokenizer:
 
 
 def test_a_nul_in_generated_text_can_be_stored() -> None:
-    first = check._first("1", "a\0", "ab", CharacterTokenizer())  # type: ignore[arg-type]
+    first = export._first("1", "a\0", "ab", CharacterTokenizer())  # type: ignore[arg-type]
     assert (first.token, first.run, first.export) == (1, "\N{REPLACEMENT CHARACTER}", "b")
 
 
 def test_all_wrong_tensors_are_counted_and_the_first_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, _model = exported.run(tmp_path, LoraSpec(r=4), "bert", ExportFormat.MERGED_FLOAT32)
     corrupted(job, lambda exact, base: {name: tensor + 1 for name, tensor in exact.items()})
-    monkeypatch.setattr(check, "MOST_NAMED", 2)
-    found = check.check(job, quiet).weights
+    monkeypatch.setattr(export, "MOST_NAMED", 2)
+    found = export.check(job, quiet).weights
     assert found is not None
     assert (len(found.wrong), found.wrong_count) == (2, found.tensors)
 
@@ -256,15 +256,15 @@ def test_every_part_of_an_export_reports_often(tmp_path: Path, monkeypatch: pyte
     found = check_weights(job, shares.append)
     assert len(shares) == found.tensors and shares == sorted(shares)
     sizes: list[int] = []
-    collate = check.TASKS[job.job.spec.task].collate
+    collate = export.TASKS[job.job.spec.task].collate
 
     def counted(examples: object, indices: list[int], pad: int) -> object:
         sizes.append(len(indices))
         return collate(examples, indices, pad)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(check.TASKS[job.job.spec.task], "collate", counted)
-    check.check(job, quiet)
-    assert sizes and max(sizes) <= check.BATCH_SIZE < job.job.spec.training.per_device_eval_batch_size
+    monkeypatch.setattr(export.TASKS[job.job.spec.task], "collate", counted)
+    export.check(job, quiet)
+    assert sizes and max(sizes) <= export.BATCH_SIZE < job.job.spec.training.per_device_eval_batch_size
 
 
 @pytest.mark.slow

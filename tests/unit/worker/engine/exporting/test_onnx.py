@@ -9,7 +9,7 @@ from app.domain.comparison.fairness.export_gate import GateOutcome, gate
 from app.domain.methods import HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.models.exports import ExportFormat, merged_bytes
 from tests.support.rows import exported
-from worker.engine.exporting import check, merge, onnx_file
+from worker.engine.exporting import export, merge, onnx_file
 from worker.engine.exporting.progress import quiet
 from worker.engine.models.architecture import describe
 
@@ -27,7 +27,7 @@ def test_onnxruntime_answers_as_the_trained_classifier(tmp_path: Path) -> None:
     assert files.keys() == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS"}
     assert files["model.onnx"] > merged_bytes(describe(merge.merged(job)[0], "sequence-classification"), FORM)
     assert str(tmp_path) not in (Path(job.job.output) / "config.json").read_text()
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.loaded_with.startswith("onnxruntime ")
     assert found.weights is not None
     assert (found.weights.wrong, found.weights.largest_error <= 1) == ([], True)
@@ -57,6 +57,6 @@ def test_a_corrupted_merge_is_caught(spec: MethodSpec, share: float, tmp_path: P
     folder = Path(job.job.output)
     onnx_file.write(merged, tokenizer, folder, quiet)
     tokenizer.save_pretrained(folder)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.weights is not None and found.weights.wrong == [name]
     assert gate(found.scores, found, margin=1.0).outcome is GateOutcome.FAIL

@@ -15,7 +15,7 @@ from tests.support.tiny import pairs as tiny_pairs
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.exporting.test_gguf import printed
 from worker.engine.data.images import opened
-from worker.engine.exporting import check, merge
+from worker.engine.exporting import export, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.models.architecture import describe
 from worker.engine.tasks import sentence_embeddings
@@ -35,7 +35,7 @@ def test_scores_and_similarity_are_the_runs(method: MethodSpec, form: ExportForm
     job, model = exported.trained(tmp_path, run, form)
     job, scores = exported.predicted(job, model, tmp_path)
     merge.write(job)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.scores == scores and found.same == 12
     assert found.weights is None or found.weights.wrong == []
 
@@ -86,7 +86,7 @@ def test_it_scores_as_its_run_and_its_code_classifies(
     job, model = exported.trained(tmp_path, run, form)
     job, scores = exported.predicted(job, model, tmp_path)
     merge.write(job)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.scores == scores and found.same == 24
     assert found.weights is None or found.weights.wrong == []
 

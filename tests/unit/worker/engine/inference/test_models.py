@@ -36,7 +36,7 @@ from tests.support.tiny import images as tiny_images
 from tests.support.tiny import tags as tiny_tags
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine.exporting import check, merge
+from worker.engine.exporting import export, merge
 from worker.engine.inference import answer
 from worker.engine.inference import answer as answering
 from worker.engine.inference import generate as generating
@@ -378,7 +378,7 @@ def evaluated(folder: Path, job: TrainJob) -> tuple[ModelJob, Any, list[Any]]:
     """A run, its test items, and its own evaluation's predictions of them."""
     found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
     _base, processor = merge.base_model(job, torch.float32)
-    examples, predictions = check.predict(found, model, processor, lambda _share: None)
+    examples, predictions = export.predict(found, model, processor, lambda _share: None)
     whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
     return whole, examples.rows, predictions.columns["prediction"]
 

@@ -32,7 +32,7 @@ from tests.unit.worker.engine.saving import test_resume
 from worker.engine.evaluation import audit
 from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import peft
-from worker.engine.methods.adalora import RankBudget
+from worker.engine.methods.peft import RankBudget
 
 VARIANTS: list[PeftMethod] = [
     LoraSpec(r=2, target_modules="all-linear"),

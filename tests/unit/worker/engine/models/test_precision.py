@@ -127,7 +127,7 @@ print(Attempt(job, tiny.Recorder()).run().memory.model_dump_json())
 
 IMPORTED = """
 import sys
-from worker.children.engine import import_engine
+from worker.children.child import import_engine
 import_engine("worker.training.execution")
 print({name for name in ("bitsandbytes", "peft", "torch._inductor.compile_fx") if name in sys.modules})
 """

@@ -10,7 +10,7 @@ from torch._C._distributed_c10d import FileStore
 from torch.distributed.device_mesh import init_device_mesh
 
 from tests.support.tiny import lm as tiny_lm
-from worker.engine.models.blocks import block_names
+from worker.engine.models.architecture import block_names
 from worker.engine.ranks.sharded import shard
 from worker.engine.ranks.team import Team
 

@@ -21,8 +21,7 @@ from app.store.files.rows_file import RowsFile
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import texts as tiny
 from worker.engine.data.batches.batches import read
-from worker.engine.data.images import Normalization, check_shape, opened, sequence_length, shape_of
-from worker.engine.data.stored_images import pngs
+from worker.engine.data.images import Normalization, check_shape, opened, pngs, sequence_length, shape_of
 from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
 from worker.engine.models.inspect import facts_of, inspect

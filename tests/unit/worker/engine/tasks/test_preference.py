@@ -36,7 +36,7 @@ from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.fake import Operations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.reference import Reference
-from worker.engine.exporting import check, merge
+from worker.engine.exporting import export, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.loop.attempt import Attempt
 from worker.engine.loop.clocks import Stopwatch
@@ -480,11 +480,11 @@ def test_an_export_has_the_rewards_of_its_run(method: MethodSpec, form: ExportFo
     job = ExportJob(format=form, job=run.model_copy(update={"output": str(tmp_path / "export")}), weights=str(saved),
                     whole=form.merged, predictions=str(output / "predictions.parquet"))  # fmt: skip
     merge.write(job)
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     assert found.scores == table["preference_accuracy"] != table["likelihood_accuracy"]
     assert found.same == len(found.scores)
     with pytest.raises(RunFailed, match="has no predictions file"):
-        check.check(job.model_copy(update={"predictions": ""}), quiet)
+        export.check(job.model_copy(update={"predictions": ""}), quiet)
 
 
 @pytest.mark.slow
@@ -559,6 +559,6 @@ def test_a_trained_model_answers_prompts_and_conversations_and_a_gguf_file_has_i
     job = ExportJob(format=ExportFormat.GGUF_F16, job=run.model_copy(update={"output": str(tmp_path / "export")}),
                     weights=str(adapter), whole=False, predictions=str(saved))  # fmt: skip
     assert any(file.name == "model-F16.gguf" for file in merge.write(job))
-    found = check.check(job, quiet)
+    found = export.check(job, quiet)
     expected = pq.read_table(saved).to_pydict()["preference_accuracy"]
     assert len(found.scores) == len(expected) and np.mean(np.equal(found.scores, expected)) >= 0.9

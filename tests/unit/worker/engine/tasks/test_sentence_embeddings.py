@@ -21,7 +21,7 @@ from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import pairs as tiny_pairs
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import alike, request_of, steady
-from worker.engine.baselines.texts import baseline
+from worker.engine.baselines.baselines import baseline
 from worker.engine.data.batches.batches import Batch
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.evaluation.evaluate import Evaluator, Predictions

@@ -24,11 +24,11 @@ from worker.engine.data.batches.batches import IGNORED
 from worker.engine.data.batches.padding_free import RowsApart, without_padding
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.evaluation.evaluate import Evaluator
-from worker.engine.evaluation.tags import tag_scores
 from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.tasks import token_classification as task
+from worker.engine.tasks.token_classification import tag_scores
 
 CPU = torch.device("cpu")
 LONGER = tiny.FAST.model_copy(update={"num_train_epochs": 6, "learning_rate": 1e-2})

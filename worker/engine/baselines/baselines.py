@@ -6,13 +6,13 @@
     BM25                     passages by the words that they share with a query (`worker.engine.baselines.retrieval`)
     frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens or an
                              image's patches, standardized by the training rows
-    pixels                   logistic regression on standardized pixels (`worker.engine.baselines.images`)
+    pixels                   logistic regression on standardized pixels
 
     most frequent tag        argmax over tags of the number of training words
     random tags              each word's tag drawn with the shares of the training words
     tag of the word          of each word its most frequent training tag; of an unseen one the most frequent tag
 
-    answer length            of preference pairs (`worker.engine.baselines.pairs`)
+    answer length            of preference pairs: the longer answer, or one at random
 
 The regularization C is chosen on the validation split, never on the test split (0.1, 1, 10 or 100; without a validation
 split, 1). Everything is deterministic: the same rows give the same scores.
@@ -23,6 +23,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,32 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_union
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
-from app.domain.data.dataset import ImageRow, LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow, items_hash
+from app.domain.data.dataset import (
+    ImageRow,
+    LabelledRow,
+    PairRow,
+    PreferenceChatRow,
+    PreferenceRow,
+    QueryRow,
+    Row,
+    Split,
+    TaggedRow,
+    items_hash,
+)
 from app.domain.messages import _
-from app.domain.tasks import MetricName
+from app.domain.tasks import TASKS, MetricName
 from worker.engine.baselines.few_shot import few_shot_answers
-from worker.engine.baselines.images import FrozenFeatures, raw_pixels, standardized
-from worker.engine.baselines.pairs import longer_answer, random_answer
 from worker.engine.baselines.retrieval import WORD, Bm25, Corpus, items
 from worker.engine.baselines.retrieval import scores as query_scores
 from worker.engine.baselines.small_model import impossible, load_small
 from worker.engine.data.batches.batches import padded, read
-from worker.engine.evaluation.tags import tag_scores
+from worker.engine.data.images import Normalization, check_shape, load_image_processor, opened, pngs, resized, shape_of
 from worker.engine.tasks.sequence_classification import token_ids
+from worker.engine.tasks.token_classification import tag_scores
 from worker.text_metrics import exact_match, rouge_l
 
 REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
@@ -61,6 +73,72 @@ SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
 Features = Any
 """[N, F]: a dense or a sparse matrix."""
 Scores = dict[MetricName, NDArray[np.float64]]
+
+
+def random_answer(test: Sequence[Row]) -> Scores:
+    """Right for about half of the pairs."""
+    return _ranked([0] * len(test))
+
+
+def longer_answer(train: Sequence[Row], test: Sequence[Row]) -> Scores:
+    """The longer answer, in characters; the shorter one if that is right for more of the training pairs."""
+    direction = 1 if sum(map(np.sign, _longer(train))) >= 0 else -1
+    return _ranked([direction * longer for longer in _longer(test)])
+
+
+def _longer(rows: Sequence[Row]) -> list[int]:
+    """By how many characters each chosen answer is longer than the rejected one."""
+    answers = [row.answers for row in rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
+    return [len(better) - len(worse) for better, worse in answers]
+
+
+def _ranked(margins: Sequence[int]) -> Scores:
+    """Right where the margin of the chosen answer is positive; where it is 0, at random. The same ranking is compared
+    with every metric of the task."""
+    draw = np.random.default_rng(0)
+    right = np.array([margin > 0 if margin else draw.random() < 0.5 for margin in margins], dtype=np.float64)
+    return dict.fromkeys(TASKS["preference"].scored, right)
+
+
+SIDE = 16
+"""Pixels of a side to which images are squeezed for the baseline on raw pixels: 768 features."""
+BATCH = 32
+"""Images of a batch of the frozen model."""
+
+
+def raw_pixels(rows: Sequence[Row]) -> NDArray[np.float32]:
+    """Images squeezed to `SIDE` × `SIDE` pixels in RGB, from 0 to 1: [N, 3 · SIDE²]."""
+    features = np.empty((len(rows), 3 * SIDE * SIDE), dtype=np.float32)
+    for place, png in pngs(rows):
+        features[place] = np.asarray(opened(png).resize((SIDE, SIDE)), dtype=np.float32).ravel() / 255
+    return features
+
+
+class FrozenFeatures:
+    """The mean last hidden state of an image's patches and special tokens."""
+
+    def __init__(self, request: BaselineRequest) -> None:
+        """Raises `RunFailed`."""
+        self._processor, self._model = load_small(request, AutoModel, load_image_processor)
+        check_shape(shape_of(self._processor), self._model.config)
+        self._normalization = Normalization.of(self._processor)
+
+    def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """[N, H]."""
+        means = np.empty((len(rows), self._model.config.hidden_size), dtype=np.float32)
+        images = pngs(rows)
+        while some := list(islice(images, BATCH)):
+            pixels = torch.from_numpy(np.stack(resized(self._processor, [opened(png) for _place, png in some])))
+            with torch.inference_mode():
+                hidden = self._model(pixel_values=self._normalization.of_pixels(pixels)).last_hidden_state
+            means[[place for place, _png in some]] = hidden.float().mean(1).numpy()
+        return means
+
+
+def standardized(features: dict[Split, NDArray[np.float32]]) -> dict[Split, Any]:
+    """By the mean and the standard deviation of the training rows."""
+    scaler = StandardScaler().fit(features["train"])
+    return {split: scaler.transform(values) for split, values in features.items()}
 
 
 def baseline(request: BaselineRequest, dataset: Path) -> Baseline:
