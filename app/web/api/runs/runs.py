@@ -1,4 +1,4 @@
-"""Runs over REST: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
+"""Runs over REST: submit, get, annotate, cancel, step metrics. The list is in listing.py."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
