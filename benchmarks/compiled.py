@@ -32,7 +32,7 @@ from worker.engine.memory import allocator
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 from worker.engine.models.load import load
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.tasks import TASKS
@@ -50,7 +50,7 @@ def measure(name: str, method: MethodSpec, bf16: bool, rounds: int, count: int) 
     loaded = load(str(sample.model_directory()), None, TASK, ["a", "b", "c"], 0)
     base, facts = loaded.model, describe(loaded.model, TASK)
     settle(base, kept_in_float32(method, facts), CPU, bf16=bf16)
-    use_fast_dropout(base)
+    use_cpu_kernels(base)
     model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if bf16:
         freeze_in_bf16(model)

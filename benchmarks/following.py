@@ -28,7 +28,7 @@ from worker.engine.memory import allocator
 from worker.engine.memory.ledger import Ledgers
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 from worker.engine.tasks import TASKS
 
 ROWS = 16
@@ -45,7 +45,7 @@ class Stepping:
     def __init__(self, method: FullSpec | LoraSpec, tokens: int) -> None:
         torch.manual_seed(0)
         base = AutoModelForSequenceClassification.from_pretrained(sample.model_directory(), num_labels=LABELS)
-        use_fast_dropout(base)
+        use_cpu_kernels(base)
         self.model: nn.Module = MECHANISMS[method.mechanism].apply(
             base, method, describe(base, "sequence-classification")
         )

@@ -33,7 +33,7 @@ from worker.engine.device.rates import matmul_flops
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import _last_together, decoding, stop_tokens, write
 from worker.engine.memory import allocator
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 from worker.engine.models.load import load
 from worker.engine.models.precision import settle
 from worker.engine.tasks import causal_lm
@@ -66,7 +66,7 @@ def plain(model: Any, prompts: Prompts, tokenizer: Any, limit: int, batch: int, 
 
 def engine(model: Any, prompts: Prompts, tokenizer: Any, limit: int, batch: int, bf16: bool) -> list[str]:
     """As an attempt does."""
-    use_fast_dropout(model)
+    use_cpu_kernels(model)
 
     def exact(enabled: bool) -> None:
         (allocator.exact if enabled else allocator.fast)()

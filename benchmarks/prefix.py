@@ -38,7 +38,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from worker.engine.loop.prefix.activations import Activations, PrefixCache
 from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 
 BLOCKS, TRAINED, BATCH, LABELS = 12, 2, 32, 4
 VOCABULARY = 30_522
@@ -87,7 +87,7 @@ def model_of(kind: str, dropout: float, width: int) -> nn.Module:
         attention_probs_dropout_prob=dropout,
     )
     model = BertForSequenceClassification(config)
-    use_fast_dropout(model)
+    use_cpu_kernels(model)
     if kind == "LoRA":
         layers = [*range(BLOCKS - TRAINED, BLOCKS)]
         lora = LoraConfig(

@@ -51,7 +51,7 @@ from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_hos
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.memory.sharing import Sharing
 from worker.engine.methods import MECHANISMS
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 from worker.engine.saving.artifacts import file_bytes
 from worker.engine.tasks import TASKS
 
@@ -404,7 +404,7 @@ def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     """The model with fake tensors, ready for a step."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:
-        use_fast_dropout(built.base)
+        use_cpu_kernels(built.base)
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
     resting, training = resting_blocks(built.model, built.facts), request.training

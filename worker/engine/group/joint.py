@@ -25,7 +25,8 @@ from torch import nn
 from torch.nn import functional
 
 from worker.engine.data.batches.batches import IGNORED, Batch, Places
-from worker.engine.models.dropout import Dropout, drawn_by
+from worker.engine.models.attention import drawn_by
+from worker.engine.models.dropout import Dropout
 from worker.engine.tasks import TaskFile
 
 

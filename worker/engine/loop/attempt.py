@@ -42,7 +42,8 @@ from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import count
 from worker.engine.models.architecture import describe as describe_model
-from worker.engine.models.dropout import disable_dropout, use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
+from worker.engine.models.dropout import disable_dropout
 from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import Loaded, load, padding_of, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle, widen_buffers
@@ -112,7 +113,7 @@ class Attempt:
         if spec.task == "preference":  # a reward is relative to a model without dropout (TRL's disable_dropout)
             disable_dropout(base.model)
         if self.device.type == "cpu":
-            use_fast_dropout(base.model)
+            use_cpu_kernels(base.model)
 
         instruments.enter(Phase.TOKENIZE)
         if FACTS[spec.task].reads == "texts":

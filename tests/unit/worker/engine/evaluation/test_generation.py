@@ -14,7 +14,7 @@ from tests.support.tiny import lm as tiny_lm
 from worker.engine.data.batches.order import evaluation_order
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 
 NEW = 20
 LENGTHS = [1, 2, 2, 3, 5, 7, 7, 11, 13, 17, 19, 23]
@@ -62,7 +62,7 @@ class Rows:
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
 def test_every_row_writes_what_it_writes_alone(kind: str, keys: int) -> None:
     model: Any = tiny_lm.model(kind, **({} if kind == "gpt2" else {"num_key_value_heads": keys}))
-    use_fast_dropout(model)
+    use_cpu_kernels(model)
     tokenizer, stops = tiny_lm.tokenizer(), [3, 9, 12, 20, 27]
     model.generation_config.eos_token_id = stops
     expected = [alone(model, prompt, stops) for prompt in prompts()]

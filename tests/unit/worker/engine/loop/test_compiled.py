@@ -30,7 +30,7 @@ from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.compiled import CompiledBlocks, keep_caches_in, try_compiler
 from worker.engine.loop.progress import Instruments, Stopped
 from worker.engine.memory.measured import MemoryMeter
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
 from worker.engine.models.load import checkpoint_blocks
 
 CPU = torch.device("cpu")
@@ -54,12 +54,12 @@ def model_of(kind: str) -> tuple[Any, Any]:
     if kind != "llama":
         torch.manual_seed(1)
         base = BertForSequenceClassification._from_config(tiny.config(num_labels=3), attn_implementation="sdpa")
-        use_fast_dropout(base)
+        use_cpu_kernels(base)
         for name, parameter in base.named_parameters():
             parameter.requires_grad = re.search(TRAINS.get(kind, ""), name) is not None
         return base, (base.to(torch.bfloat16) if kind == "lean-full" else base).train()
     base = tiny_lm.model(kind)
-    use_fast_dropout(base)
+    use_cpu_kernels(base)
     adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.1))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
@@ -190,7 +190,7 @@ def test_generated_code_computes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     config = tiny.config(num_labels=3, num_hidden_layers=1, hidden_size=16, intermediate_size=16)
     base: Any = BertForSequenceClassification._from_config(config, attn_implementation="sdpa")
-    use_fast_dropout(base)
+    use_cpu_kernels(base)
     base.train()
     compiled = CompiledBlocks(base, instruments(tiny.Recorder()))
     for rows, length in ((4, 8), (5, 11)):

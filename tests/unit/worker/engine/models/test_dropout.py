@@ -17,8 +17,9 @@ from app.domain.runs.training import TrainingArguments
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from worker.engine.memory.ledger import Journal
-from worker.engine.models import dropout, load
-from worker.engine.models.dropout import Dropout, attend, drop, use_fast_dropout
+from worker.engine.models import attention, load
+from worker.engine.models.attention import attend, use_cpu_kernels
+from worker.engine.models.dropout import Dropout, drop
 from worker.engine.models.load import checkpoint_blocks, offload_blocks, recompute, refuse_offload
 
 
@@ -81,7 +82,7 @@ MASKS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor | None]]] = {
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("keys", [4, 2], ids=["own keys", "shared keys"])
 def test_it_is_torchs_attention_but_for_what_is_dropped(name: str, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropout, "drop", lambda x, p: x)
+    monkeypatch.setattr(attention, "drop", lambda x, p: x)
     torch.manual_seed(0)
     module, mask = MASKS[name]()
     query = torch.randn(3, 4, 10, 8, requires_grad=True)
@@ -115,7 +116,7 @@ def test_a_model_takes_it_over_and_answers_as_before() -> None:
     ids, mask = torch.randint(0, 30, (3, 9)), torch.ones(3, 9, dtype=torch.int64)
     mask[1, 5:] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
-    use_fast_dropout(model)
+    use_cpu_kernels(model)
     assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
     assert all(isinstance(m, Dropout) for m in model.modules() if isinstance(m, nn.Dropout))
     model.train()

@@ -43,7 +43,8 @@ from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.compiled import CompiledBlocks
 from worker.engine.loop.progress import Instruments, Stopped
 from worker.engine.memory.measured import MemoryMeter
-from worker.engine.models.dropout import disable_dropout, use_fast_dropout
+from worker.engine.models.attention import use_cpu_kernels
+from worker.engine.models.dropout import disable_dropout
 from worker.engine.models.load import check_task
 from worker.engine.models.weights import fingerprint
 from worker.engine.ranks.team import Team
@@ -326,7 +327,7 @@ def test_the_loss_of_an_untrained_model_with_dropout_is_log_2(tmp_path: Path) ->
         if disabled:
             disable_dropout(model)
             assert model.transformer.h[0].dropout == 0
-        use_fast_dropout(model)
+        use_cpu_kernels(model)
         model.train()
         assert bool((preference.losses(model, batch) - math.log(2)).abs().max() < 1e-6) == disabled
 

@@ -37,22 +37,21 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
-from worker.engine.data.batches import padding, padding_free
+from worker.engine.data.batches import padding
 from worker.engine.data.batches.batches import Batch, learnt, padded
 from worker.engine.data.batches.padding import needs_padding_mask
 from worker.engine.data.batches.padding_free import (
     CPU_MULTIPLE,
-    KERNEL,
     RowsApart,
     check_padding_free,
-    in_one_call,
-    kernel_dtype,
     without_padding,
 )
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
+from worker.engine.models import attention
 from worker.engine.models.architecture import describe
+from worker.engine.models.attention import KERNEL, Rows, in_one_call, kernel_dtype
 from worker.engine.models.load import checkpoint_blocks
 from worker.engine.tasks import TASKS, causal_lm
 
@@ -284,8 +283,8 @@ def test_the_kernel_is_called_as_torch_describes_it(keys: int, causal: bool) -> 
 
     torch.manual_seed(0)
     query, (key, value) = torch.randn(1, 4, sum(LENGTHS), 8), (torch.randn(1, keys, sum(LENGTHS), 8) for _ in range(2))
-    ends = torch.tensor([0, *accumulate(LENGTHS)], dtype=torch.int32)
-    found = in_one_call(described, query, key, value, ends, max(LENGTHS), causal, 0.3)
+    rows = Rows(LENGTHS, torch.tensor([0, *accumulate(LENGTHS)], dtype=torch.int32))
+    found = in_one_call(described, query, key, value, rows, causal, 0.3)
     wide = [x.repeat_interleave(4 // keys, dim=1) for x in (key, value)]
     owner = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
     seen = owner[:, None] == owner[None]
@@ -321,8 +320,8 @@ def test_the_kernel_attends_in_every_block(kind: str, dtype: torch.dtype, monkey
     task, batch = batch_of(kind)
     with torch.autocast("cpu", torch.bfloat16):
         expected, gradients = loss_and_gradients(model, task, batch)
-        monkeypatch.setattr(padding_free, "KERNEL", kernel)
-        monkeypatch.setattr(padding_free, "has_kernel", lambda device: True)
+        monkeypatch.setattr(attention, "KERNEL", kernel)
+        monkeypatch.setattr(attention, "has_kernel", lambda device: True)
         loss, others = loss_and_gradients(model, task, without_padding(batch))
     assert dtypes == [{torch.bfloat16}] * model.config.num_hidden_layers
     assert loss == pytest.approx(expected, rel=0.01)
