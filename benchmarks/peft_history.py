@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.domain.imports.peft import GSM8K_TEST_ITEMS, imported_result_of
+from app.features.elsewhere.peft import GSM8K_TEST_ITEMS, imported_result_of
 
 
 def result(file: Path) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.errors import FieldError
-from app.domain.imports.peft import PeftFieldMissing, imported_result_of, is_peft_result
 from app.domain.imports.result import ImportedResult
 from app.domain.messages import Message, _
 from app.domain.validation import UNKNOWN, field_error, legible, path_of
+from app.features.elsewhere.peft import PeftFieldMissing, imported_result_of, is_peft_result
 
 MOST_FILES = 1000
 """Of one request; `vezna import` sends more in batches."""

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid, NotFound
-from app.domain.imports.drift import PublishedHistory
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.runs.status import RunStatus
@@ -19,6 +18,7 @@ from app.domain.studies.spec import StudySpec, StudyStatus
 from app.domain.validation import field_error
 from app.features.recipes import queries as rows
 from app.features.recipes.rules.checks import Finding, findings, outcome, seeds_counted
+from app.features.recipes.rules.drift import PublishedHistory
 from app.features.recipes.rules.recipes import Outcome, Recipe
 from app.features.recipes.rules.study import study_of
 from app.features.recipes.tables import RecipeRunRow

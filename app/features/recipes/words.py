@@ -1,9 +1,16 @@
 """Recipes in words: outcomes, what was observed, how the runs differ from the source, what is published."""
 
-from app.domain.imports.drift import Drift, PublishedHistory, difference_half_width, drifts, newest, score_half_width
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import TASKS
 from app.features.recipes.rules.checks import Finding
+from app.features.recipes.rules.drift import (
+    Drift,
+    PublishedHistory,
+    difference_half_width,
+    drifts,
+    newest,
+    score_half_width,
+)
 from app.features.recipes.rules.recipes import Outcome
 from app.features.recipes.service import RecipeCard, published
 from app.words.format import NBSP, count, decimal, duration, points, points_between, short_count, significant

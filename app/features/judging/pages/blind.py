@@ -14,13 +14,13 @@ from app.domain.comparison.statistics.preference import BlindItem, Preference, S
 from app.domain.errors import FieldError, Invalid
 from app.features.judging.services import blind
 from app.features.judging.services.blind import BlindPair
+from app.features.judging.words import preference_difference
 from app.store.database.page import LARGEST_ID
 from app.store.studies import queries as studies
 from app.store.tables import RunRow, StudyRow
 from app.web.bars import MarginScale
 from app.web.http.dependencies import Db, Reading, Store, User
 from app.web.templating import Render
-from app.words.data.preference import preference_difference
 from app.words.i18n import gettext as _
 
 router = APIRouter(prefix="/studies/{study_id:int}/blind", include_in_schema=False)

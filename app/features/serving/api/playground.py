@@ -21,8 +21,7 @@ from app.domain.inference import (
 )
 from app.domain.messages import Message, _
 from app.features.serving.pages.inference import answered
-from app.features.serving.services import inference
-from app.services.comparison import asked_items
+from app.features.serving.services import asked_items, inference
 from app.store.database.page import LARGEST_ID
 from app.web.api.runs.events import place
 from app.web.http.dependencies import Db, Exchange, Store

@@ -14,6 +14,7 @@ from app.domain.comparison.fairness.export_gate import ExportGate
 from app.domain.errors import Conflict, Unavailable
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile, ExportFormat
+from app.features.shipping.archive import archive, archive_bytes
 from app.features.shipping.rules.receipts import RECEIPT_FILE, Envelope
 from app.features.shipping.services import exports as service
 from app.features.shipping.services import receipts
@@ -24,7 +25,6 @@ from app.features.shipping.tables import ModelExportRow
 from app.services.users import audit
 from app.settings import Settings
 from app.store.database.session import Database
-from app.store.files.archive import archive, archive_bytes
 from app.store.files.files import Files
 from app.store.runs import queries as runs
 from app.web.api.examples import EXPORT

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Force, Json, Url, new_file, show
-from app.cli.terminal.gate import gate_line
 from app.cli.work import LIVE, once_succeeded
 from app.domain.comparison.fairness.export_gate import ExportGate, GateOutcome
 from app.domain.models.exports import ExportFormat
+from app.features.shipping.cli.gate import gate_line
 from app.features.shipping.words.exports import gate_difference, gate_reason, gate_unseen
 from app.words.format import file_size
 from app.words.i18n import gettext as _

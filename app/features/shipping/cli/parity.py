@@ -6,9 +6,9 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, show
-from app.cli.terminal.gate import gate_line
 from app.cli.work import once_succeeded, server_key
 from app.domain.comparison.fairness.export_gate import GateOutcome
+from app.features.shipping.cli.gate import gate_line
 from app.features.shipping.rules.parity import Parity
 from app.features.shipping.words.exports import gate_difference
 from app.features.shipping.words.parity import (

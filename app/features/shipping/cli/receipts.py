@@ -10,8 +10,8 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, show
-from app.cli.terminal.gate import gate_line
 from app.domain.errors import Invalid
+from app.features.shipping.cli.gate import gate_line
 from app.features.shipping.rules.receipts import RECEIPT_FILE, Envelope, Receipt, Statement, of_the_hub
 from app.features.shipping.services.signing import public_key, verified
 from app.features.shipping.words.exports import format_title, gate_difference, gate_reason

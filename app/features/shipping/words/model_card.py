@@ -14,7 +14,7 @@ from app.domain.models.exports import ExportFormat
 from app.domain.runs.training import applies
 from app.domain.tasks import METRICS, TASKS, Task
 from app.features.shipping.services.model_cards import CardFacts
-from app.words.runs.snippets import Export, loading_code
+from app.features.shipping.words.snippets import Export, loading_code
 
 PIPELINES: dict[Task, str] = {
     "sequence-classification": "text-classification",

@@ -24,9 +24,8 @@ from app.domain.inference import (
     are_words,
 )
 from app.features.serving.pages.playground.form import BASE, TOKENS, PlaygroundQuery
-from app.features.serving.services import inference
+from app.features.serving.services import asked_items, inference
 from app.features.serving.services.inference import Answerer
-from app.services.comparison import asked_items
 from app.services.comparison import flips as flip_service
 from app.services.comparison.flips import Slice
 from app.services.data.images import image_of

@@ -16,7 +16,7 @@ from app.domain.failures import RunFailed
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob, merged_bytes, refusal
 from app.domain.runs.job import TrainJob
-from app.words.runs import snippets
+from app.features.shipping.words import snippets
 from tests.support.rows import exported
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import tokenizers as tiny_tokenizers

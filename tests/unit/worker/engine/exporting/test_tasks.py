@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.models.exports import ExportFormat, refusal
-from app.words.runs import snippets
+from app.features.shipping.words import snippets
 from tests.support.rows import exported
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import pairs as tiny_pairs
