@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app.domain.comparison.baselines import unbeaten
+from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.methods import Family
 from app.domain.studies.spec import StudyStatus, status_of
 from app.services.studies import studies as study_service
 from app.store.data import queries as datasets
@@ -17,22 +20,50 @@ from app.web.bars import MarginScale
 from app.web.figures.drawing import render as render_charts
 from app.web.http.dependencies import After, Reading
 from app.web.templating import Render
+from app.words.format import points_between
 from app.words.i18n import gettext as _
 from app.words.i18n import ngettext
 from app.words.verdict.headline import phrase
-from app.words.verdict.verdict import VERDICT_LABELS, difference_text
+from app.words.verdict.lead import memory_share
+from app.words.verdict.verdict import difference_text
 
 
-class Scale(MarginScale):
-    """An arm's difference to the reference."""
+@dataclass(frozen=True)
+class IntervalMark:
+    """The difference that a row's verdict rests on."""
+
+    family: Family
+    name: str
+    """What is compared with what."""
+    text: str
+    """In points, with its interval."""
+    scale: MarginScale
 
     @classmethod
-    def of(cls, arm: StudyArm, margin: float) -> "Scale | None":
-        difference = arm.difference
-        if difference is None:
+    def of_arm(cls, arm: StudyArm, margin: float) -> "IntervalMark | None":
+        """An arm against the reference."""
+        if arm.difference is None:
             return None
-        label = _("%(by)s points, %(word)s", by=difference_text(arm), word=_(VERDICT_LABELS[arm.verdict_kind]))
-        return cls.placed(difference.delta, difference.low, difference.high, margin, label)
+        by = arm.difference
+        return cls._placed(arm, arm.title, by.delta, by.low, by.high, margin, difference_text(arm))
+
+    @classmethod
+    def of_learning(cls, study: StudyComparison) -> "IntervalMark | None":
+        """The reference against the strongest baseline that it does not beat."""
+        baseline = next(iter(unbeaten(study.baselines)), None)
+        if baseline is None or baseline.difference is None:
+            return None
+        by, arm = baseline.difference, study.reference  # of the baseline against the reference
+        name = _("%(arm)s against “%(baseline)s”", arm=arm.title, baseline=_(baseline.title))
+        text = points_between(-by.mean, -by.high, -by.low)
+        return cls._placed(arm, name, -by.mean, -by.high, -by.low, study.margin, text)
+
+    @classmethod
+    def _placed(
+        cls, arm: StudyArm, name: str, delta: float, low: float, high: float, margin: float, text: str
+    ) -> "IntervalMark":
+        label = _("%(arm)s: %(difference)s points", arm=name, difference=text)
+        return cls(arm.family, name, text, MarginScale.placed(delta, low, high, margin, label))
 
 
 @dataclass(frozen=True)
@@ -42,27 +73,59 @@ class StudyLine:
     base_model: str
     dataset: str
 
-    def scale(self, arm: StudyArm) -> Scale | None:
-        return Scale.of(arm, self.comparison.margin)
+    @property
+    def decided(self) -> bool:
+        """Every run has ended, and the study was not cancelled."""
+        return self.comparison.complete and status_of(self.comparison.statuses) is not StudyStatus.CANCELLED
 
     @property
     def verdict(self) -> str:
-        """Empty until every run has ended, and for a cancelled study."""
-        cancelled = status_of(self.comparison.statuses) is StudyStatus.CANCELLED
-        return phrase(self.comparison) if self.comparison.complete and not cancelled else ""
+        """Empty until it is decided."""
+        return phrase(self.comparison) if self.decided else ""
+
+    @property
+    def answer(self) -> str:
+        """What the verdict comes to, as an icon: `succeeded`, `failed` or `undecided`."""
+        kind = self.comparison.focus.verdict_kind if self.comparison.focus else VerdictKind.NONE
+        if self.comparison.learning.closed or kind is VerdictKind.WORSE:
+            return "failed"
+        return "succeeded" if kind.good_enough or kind is VerdictKind.BETTER else "undecided"
+
+    @property
+    def mark(self) -> IntervalMark | None:
+        if not self.decided:
+            return None
+        if self.comparison.learning.closed:
+            return IntervalMark.of_learning(self.comparison)
+        focus = self.comparison.focus
+        return IntervalMark.of_arm(focus, self.comparison.margin) if focus else None
+
+    @property
+    def memory(self) -> str:
+        """Of the arm that the verdict is about; empty where it is not known or the memory cannot be compared."""
+        focus = self.comparison.focus
+        return (memory_share(self.comparison, focus) or "") if focus else ""
+
+    @property
+    def failed(self) -> str:
+        """How many runs failed; empty where none did."""
+        failed = sum(times for _reason, times in self.comparison.failures)
+        if not failed:
+            return ""
+        return ngettext(
+            "%(failed)s of %(num)s run failed",
+            "%(failed)s of %(num)s runs failed",
+            self.comparison.total,
+            failed=failed,
+        )
 
     @property
     def state(self) -> tuple[str, str]:
-        """The icon, and the words where they say more than the state's own."""
+        """Of a study without a verdict: the icon, and the words where they say more than the state's own."""
         status, total = status_of(self.comparison.statuses), self.comparison.total
-        failed = sum(times for _reason, times in self.comparison.failures)
         if status is StudyStatus.RUNNING:
             done = self.comparison.done
             return status.value, ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=done)
-        if status is StudyStatus.FINISHED and failed:
-            return "failed", ngettext(
-                "%(failed)s of %(num)s run failed", "%(failed)s of %(num)s runs failed", total, failed=failed
-            )
         return status.value, ""
 
 

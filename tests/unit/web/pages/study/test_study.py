@@ -15,7 +15,7 @@ from app.domain.studies.arms import ArmSpec
 from app.services.studies import studies
 from app.store.studies import queries as study_queries
 from app.store.tables import EstimateRow
-from app.web.pages.studies.routes import Scale
+from app.web.pages.studies.routes import IntervalMark
 from tests.support.filled import filled
 from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
 from tests.unit.web.conftest import database_of
@@ -261,15 +261,17 @@ def weighed(client: TestClient, study_id: int) -> StudyComparison:
 
 
 def test_a_family_second_arm_has_a_hollow_marker_and_its_third_a_half_filled_one(full: TestClient) -> None:
-    row = full.get("/studies").text.split("Two ranks")[1].split("</tr>")[0]
-    assert row.count('class="hollow"') == 1
-    assert row.count('class="half"') == 1
+    address = re.search(r'href="(/studies/\d+)"><strong>Two ranks', full.get("/studies").text)
+    assert address
+    shown = full.get(address[1]).text
+    assert 'class="hollow"' in shown
+    assert 'class="half"' in shown
 
 
 def test_a_scale_is_in_units_of_the_margin_and_never_leaves_its_box(full: TestClient) -> None:
     found = weighed(full, 1)
-    assert Scale.of(found.reference, found.margin) is None
+    assert IntervalMark.of_arm(found.reference, found.margin) is None
     for arm in found.others:
-        scale = Scale.of(arm, found.margin)
-        assert scale is not None
-        assert 0 <= scale.low <= scale.at <= scale.high <= 120
+        mark = IntervalMark.of_arm(arm, found.margin)
+        assert mark is not None
+        assert 0 <= mark.scale.low <= mark.scale.at <= mark.scale.high <= 120
