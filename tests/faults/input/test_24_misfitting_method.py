@@ -67,9 +67,7 @@ def test_a_method_that_does_not_suit_the_task_is_refused_with_what_it_suits(api:
     assert bell.rung == []
 
 
-def test_a_target_that_the_loaded_model_lacks_is_a_bad_configuration_with_the_real_names(
-    tmp_path: Any,
-) -> None:
+def test_a_target_that_the_loaded_model_lacks_is_a_bad_configuration_with_the_real_names(tmp_path: Any) -> None:
     model, recorder = tiny.save_model(tmp_path / "model"), tiny.Recorder()
     job = tiny.job(tmp_path / "run", model, LoraSpec(target_modules=["q_proj"]))
     with pytest.raises(RunFailed) as failed:

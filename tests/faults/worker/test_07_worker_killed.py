@@ -25,10 +25,7 @@ STUDY: dict[str, Any] = {
     "name": "Tiny",
     "base_model": "tiny",
     "dataset": "small",
-    "arms": [
-        {"method": {"kind": "full"}},
-        {"method": {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}},
-    ],
+    "arms": [{"method": {"kind": "full"}}, {"method": {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}}],
     "seeds": [0],
     "training": {"num_train_epochs": 60, "per_device_train_batch_size": 8, "max_length": 16},
     "margin_points": 5,

@@ -11,8 +11,7 @@ from worker.features.lab.answer import answer
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer"),
-    [("llama", "model.layers.1.self_attn.q_proj"), ("gpt2", "transformer.h.0.attn.c_attn")],
+    ("kind", "layer"), [("llama", "model.layers.1.self_attn.q_proj"), ("gpt2", "transformer.h.0.attn.c_attn")]
 )
 def test_the_two_are_equal_at_every_stage(tmp_path: Path, kind: str, layer: str) -> None:
     model = tiny_lm.save_model(tmp_path, kind)

@@ -216,10 +216,7 @@ def test_a_job_of_preferences_becomes_a_run_of_dpo(site: Site) -> None:
         (chats(), "has no preference pairs; its columns are messages"),
         (preferences(non_preferred_output=[]), "non_preferred_output"),
         (preferences(input={"messages": []}), "first: row 1"),
-        (
-            preferences(input={"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}),
-            "tools",
-        ),
+        (preferences(input={"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}), "tools"),
     ],
 )
 def test_a_file_of_other_rows_fails_a_job_of_preferences_with_the_reason(
@@ -312,11 +309,7 @@ def test_a_run_that_the_base_model_cannot_take_is_named_by_the_fields_of_the_job
 @pytest.mark.parametrize(
     ("more", "param", "words"),
     [
-        (
-            {"model": "gpt-4o-mini"},
-            "model",
-            "There is no base model gpt-4o-mini. Choose from: SmolLM2-135M",
-        ),
+        ({"model": "gpt-4o-mini"}, "model", "There is no base model gpt-4o-mini. Choose from: SmolLM2-135M"),
         ({"training_file": "file-99"}, "training_file", "There is no file file-99. Upload it to /v1/files"),
         ({"validation_file": "chats"}, "validation_file", "There is no file chats"),
         ({"method": {"type": "reinforcement"}}, "method", "no fine-tuning of type 'reinforcement'"),

@@ -167,8 +167,7 @@ def test_a_job_that_fails_by_a_mistake_of_vezna_keeps_no_other(
 
 
 @pytest.mark.parametrize(
-    ("limit", "words"),
-    [({"device_seconds": 0}, "of device time"), ({"stored_bytes": 1}, "may store")],
+    ("limit", "words"), [({"device_seconds": 0}, "of device time"), ({"stored_bytes": 1}, "may store")]
 )
 def test_a_user_without_room_gets_no_job(
     limit: dict[str, Any], words: str, database: Database, settings: Settings, files: Files

@@ -90,11 +90,7 @@ def test_limits_and_usage_over_rest(team: Installation) -> None:
     admin, program = team.program(Role.ADMIN), team.program(Role.MEMBER)
     changed = admin.patch("/api/v1/quotas/member", json={"concurrent_runs": 2, "device_seconds": 3600})
     assert changed.status_code == 200
-    assert changed.json()["roles"]["member"] == {
-        "concurrent_runs": 2,
-        "device_seconds": 3600,
-        "stored_bytes": None,
-    }
+    assert changed.json()["roles"]["member"] == {"concurrent_runs": 2, "device_seconds": 3600, "stored_bytes": None}
     admin.patch(f"/api/v1/quotas/{MEMBER}", json={"device_seconds": "unlimited"})
     own = program.get("/api/v1/me/usage").json()
     assert own["limits"] == {"concurrent_runs": 2, "device_seconds": None, "stored_bytes": None}

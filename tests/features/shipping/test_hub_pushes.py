@@ -153,11 +153,7 @@ def test_a_push_of_a_user_who_has_lost_what_it_needs_uploads_nothing(
 
 @pytest.mark.slow
 def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
-    pusher: Context,
-    export_id: int,
-    hub: small_hub.Hub,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    pusher: Context, export_id: int, hub: small_hub.Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push_id = pushed(pusher, export_id)
     assert (PUSH, push_id) in pusher.bell.rung  # type: ignore[attr-defined]
@@ -226,11 +222,7 @@ def test_what_has_arrived_is_not_sent_again(pusher: Context, export_id: int, hub
 )
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_hub_that_refuses_is_named(
-    writes: dict[str, int],
-    why: str,
-    pusher: Context,
-    export_id: int,
-    hub: small_hub.Hub,
+    writes: dict[str, int], why: str, pusher: Context, export_id: int, hub: small_hub.Hub
 ) -> None:
     hub.writes.update(writes)
     push_id = pushed(pusher, export_id)
@@ -242,10 +234,7 @@ def test_a_hub_that_refuses_is_named(
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_missing_token_a_public_repository_and_no_network_are_named(
-    pusher: Context,
-    export_id: int,
-    hub: small_hub.Hub,
-    monkeypatch: pytest.MonkeyPatch,
+    pusher: Context, export_id: int, hub: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.garbled = True
     garbled = pushed(pusher, export_id)
@@ -335,10 +324,7 @@ def test_nothing_is_pushed_without_the_receipt_that_the_card_promises(
 
 @pytest.mark.slow
 def test_a_cancelled_push_leaves_the_repository_as_it_was(
-    pusher: Context,
-    export_id: int,
-    hub: small_hub.Hub,
-    monkeypatch: pytest.MonkeyPatch,
+    pusher: Context, export_id: int, hub: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_id = pushed(pusher, export_id)
     progress = PUSHES.progress
@@ -371,10 +357,7 @@ def test_a_worker_that_shuts_down_hands_the_push_back_before_its_commit(
     assert hub.repositories[REPOSITORY] == {}
 
 
-def test_an_export_that_has_not_passed_needs_a_reason_which_the_card_shows(
-    pusher: Context,
-    export_id: int,
-) -> None:
+def test_an_export_that_has_not_passed_needs_a_reason_which_the_card_shows(pusher: Context, export_id: int) -> None:
     with pusher.database.transaction() as session:
         export = session.get_one(ModelExportRow, export_id)
         export.gate_json = {**(export.gate_json or {}), "outcome": "fail"}
@@ -431,11 +414,7 @@ def test_over_rest_and_on_the_page(
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_by_command(
-    pusher: Context,
-    export_id: int,
-    settings: Settings,
-    hub: small_hub.Hub,
-    capsys: pytest.CaptureFixture[str],
+    pusher: Context, export_id: int, settings: Settings, hub: small_hub.Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = create_app(settings)
     app.state.doorbell = WorkingBell(task=PUSH, work=partial(node.push, pusher))

@@ -531,11 +531,7 @@ def test_over_rest_bad_input_is_named_by_its_field(
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_over_rest_by_command_and_on_the_pages(
-    worker: Context,
-    run_id: int,
-    stub: Stub,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    worker: Context, run_id: int, stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = create_app(worker.settings)
     stub.key = KEY

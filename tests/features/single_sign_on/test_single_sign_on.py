@@ -369,10 +369,7 @@ def test_a_login_ends_the_session_of_the_browser(installation: Installation, pro
 
 
 def test_an_admin_removes_an_identity(
-    installation: Installation,
-    provider: Provider,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    installation: Installation, provider: Provider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for subject in ("old", "new", "newest"):
         provider.user(subject, email="member@example.org", email_verified=True, groups=["science"])

@@ -54,11 +54,7 @@ def method(**changes: object) -> dict[str, Any]:
     ],
 )
 def test_an_invalid_run_is_refused_with_one_field_and_its_remedy(
-    api: TestClient,
-    bell: SilentBell,
-    change: dict[str, Any],
-    path: str,
-    says: str,
+    api: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str
 ) -> None:
     answer = api.post("runs", json=RUN | change)
     assert answer.status_code == 422
@@ -101,11 +97,7 @@ def test_an_invalid_run_is_refused_with_one_field_and_its_remedy(
     ],
 )
 def test_an_invalid_study_is_refused_with_one_field_and_the_reason(
-    api: TestClient,
-    bell: SilentBell,
-    change: dict[str, Any],
-    path: str,
-    says: str,
+    api: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str
 ) -> None:
     answer = api.post("studies", json=STUDY | change)
     assert answer.status_code == 422

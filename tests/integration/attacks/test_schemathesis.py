@@ -100,9 +100,7 @@ def test_operations_answer_as_described_with_a_token(closed: tuple[Any, Any, dic
     assert check(schema, 1, (*FAST, "GET /api/v1/me"), HERE | token) == len(FAST) + 1
 
 
-def test_every_operation_but_the_public_ones_is_described_as_closed(
-    closed: tuple[Any, Any, dict[str, str]],
-) -> None:
+def test_every_operation_but_the_public_ones_is_described_as_closed(closed: tuple[Any, Any, dict[str, str]]) -> None:
     app, _schema, _token = closed
     for path, methods in app.openapi()["paths"].items():
         for operation in methods.values():

@@ -41,12 +41,7 @@ def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
 
 @pytest.mark.slow
 def test_no_page_and_no_answer_tells_a_member_a_path_of_the_server(team: Installation, tmp_path: Path) -> None:
-    values = {
-        "{name:path}": "lost",
-        "{name}": "reviews",
-        "{upload_id:int}": "1",
-        "{upload_id}": "1",
-    }
+    values = {"{name:path}": "lost", "{name}": "reviews", "{upload_id:int}": "1", "{upload_id}": "1"}
     browser, program, walked = team.browser(Role.MEMBER), team.program(Role.MEMBER), 0
     for method, path in routes(team.app):
         if method != "GET" or "event" in path or "live" in path:

@@ -25,10 +25,7 @@ def wants(share: float, rows: int) -> bool:
     ("script", "sentence"),
     [
         ("sys.exit(3)", "The ingest process ended with status 3; the worker may be short of memory. Try again."),
-        (
-            "os.kill(os.getpid(), 9)",
-            "The ingest process was killed by signal 9; the worker may be short",
-        ),
+        ("os.kill(os.getpid(), 9)", "The ingest process was killed by signal 9; the worker may be short"),
         ("print('hello')", "The ingest process sent an answer that cannot be read. Try again."),
         ("print(json.dumps({'error': 'Row 3 is odd.'}))", "Row 3 is odd."),
     ],

@@ -81,12 +81,7 @@ def test_an_arm_is_added_beside_one_that_no_worker_could_carry_out_any_more(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     _sign_on(registered, "able", ["qlora"])
-    spec = StudySpec(
-        name="four bits",
-        base_model="tiny",
-        dataset="small",
-        arms=[ArmSpec(method=QloraSpec(r=2))],
-    )
+    spec = StudySpec(name="four bits", base_model="tiny", dataset="small", arms=[ArmSpec(method=QloraSpec(r=2))])
     with registered.transaction() as session:
         study = studies.submit(session, bell, spec).id
     _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
@@ -181,8 +176,7 @@ BOTH = ["qlora", "adamw-8bit"]
 
 
 @pytest.mark.parametrize(
-    ("installed", "found"),
-    [("0.48.0", BOTH), ("0.50.2", BOTH), ("1.0.0.dev0", BOTH), ("0.47.0", []), ("unknown", [])],
+    ("installed", "found"), [("0.48.0", BOTH), ("0.50.2", BOTH), ("1.0.0.dev0", BOTH), ("0.47.0", []), ("unknown", [])]
 )
 def test_four_bits_need_a_bitsandbytes_that_is_right_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, installed: str, found: list[str]

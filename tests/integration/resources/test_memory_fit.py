@@ -430,12 +430,7 @@ def test_a_map_has_fits_and_boundaries(registered: Database, bell: SilentBell, s
     answer(registered, bell)
     found = map_of(registered, bell, settings, **asked)
     assert (found.state, found.lengths, len(found.cells)) == ("ready", (8, 64), 12)
-    assert {(b.method, b.length): b.rows for b in found.boundaries} == {
-        (0, 8): 8,
-        (0, 64): 1,
-        (1, 8): 64,
-        (1, 64): 8,
-    }
+    assert {(b.method, b.length): b.rows for b in found.boundaries} == {(0, 8): 8, (0, 64): 1, (1, 8): 64, (1, 64): 8}
     other = map_of(registered, bell, settings, device="H200", **asked)
     assert (other.device.kind, other.state) == ("cuda", "working")
 

@@ -58,12 +58,7 @@ def _add_runs(database: Database) -> None:
             insert(RunRow),
             [
                 usual
-                | {
-                    "score": n,
-                    "peak_bytes": n,
-                    "train_seconds": n,
-                    "status": "queued" if place < 50 else "succeeded",
-                }
+                | {"score": n, "peak_bytes": n, "train_seconds": n, "status": "queued" if place < 50 else "succeeded"}
                 for place, n in enumerate(numbers)
             ],
         )

@@ -62,10 +62,7 @@ def demo(task: Task, home: Path, monkeypatch: pytest.MonkeyPatch) -> StudySpec:
     [
         ("sequence-classification", [1.8e-4, 1.8e-3, 1.8e-3, 0.027], {"most-frequent", "tfidf", "embeddings"}),
         pytest.param(
-            "causal-lm",
-            [1.3e-4, 1.3e-3],
-            {"zero-shot", "few-shot", "first-sentence"},
-            marks=pytest.mark.nightly,
+            "causal-lm", [1.3e-4, 1.3e-3], {"zero-shot", "few-shot", "first-sentence"}, marks=pytest.mark.nightly
         ),
     ],
 )

@@ -126,8 +126,7 @@ def test_a_claim_takes_the_other_rates_of_its_seed_with_it(here: Context, model:
 
 @SQLITE
 @pytest.mark.parametrize(
-    ("changes", "size"),
-    [({"together": "none"}, 1), ({"memory": 890 * 2**20}, 2), ({"memory": 100 * 2**20}, 1)],
+    ("changes", "size"), [({"together": "none"}, 1), ({"memory": 890 * 2**20}, 2), ({"memory": 100 * 2**20}, 1)]
 )
 def test_the_option_and_the_memory_limit_a_group(
     here: Context, model: Path, changes: dict[str, int], size: int, monkeypatch: pytest.MonkeyPatch
@@ -410,9 +409,7 @@ def test_real_trainings_of_a_group_stop_one_by_one_and_all_together(
         until=lambda: all(run.step > 0 for run in rows(here, ids)),
     )
     meanwhile(
-        ids[1],
-        lambda session: workers.drain(session, "w1"),
-        until=lambda: row(here, ids[0]).status == "cancelled",
+        ids[1], lambda session: workers.drain(session, "w1"), until=lambda: row(here, ids[0]).status == "cancelled"
     )
     supervise(here, *claims)
     found = rows(here, ids)

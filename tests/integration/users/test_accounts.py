@@ -98,10 +98,7 @@ def test_the_database_has_no_secret_in_plain_text(database: Database, password_h
 
 @pytest.mark.parametrize(
     "values",
-    [
-        {"seen_at": now() - sessions.IDLE - timedelta(seconds=1)},
-        {"expires_at": now() - timedelta(seconds=1)},
-    ],
+    [{"seen_at": now() - sessions.IDLE - timedelta(seconds=1)}, {"expires_at": now() - timedelta(seconds=1)}],
     ids=["disuse", "age"],
 )
 def test_a_session_ends_by_disuse_and_by_age(database: Database, values: dict[str, object]) -> None:

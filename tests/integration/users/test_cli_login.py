@@ -128,11 +128,7 @@ def test_a_token_goes_only_to_the_server_that_gave_it(run: Run) -> None:
         assert credentials.token_for(other) == ""
     assert [
         credentials.is_plain(url) for url in ("http://vezna.example", "https://vezna.example", "http://[::1]:8000")
-    ] == [
-        True,
-        False,
-        False,
-    ]
+    ] == [True, False, False]
 
 
 def test_an_address_with_a_user_name_is_refused_beside_a_token(

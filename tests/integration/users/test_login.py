@@ -164,12 +164,7 @@ def test_a_password_is_exchanged_for_a_token(installation: Installation) -> None
     answer = program.post("/api/v1/login", json=body)
     assert answer.status_code == 201 and answer.json()["scopes"] == ["read"]
     program.headers["authorization"] = f"Bearer {answer.json()['token']}"
-    assert program.get("/api/v1/me").json() == {
-        "email": MEMBER,
-        "name": "",
-        "role": "member",
-        "scopes": ["read"],
-    }
+    assert program.get("/api/v1/me").json() == {"email": MEMBER, "name": "", "role": "member", "scopes": ["read"]}
     wrong = program.post("/api/v1/login", json=body | {"password": "wrong"})
     assert (wrong.status_code, wrong.headers["content-type"]) == (401, "application/problem+json")
     above = program.post("/api/v1/login", json=body | {"token": {"name": "x", "scopes": ["admin"]}})

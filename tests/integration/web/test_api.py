@@ -326,18 +326,9 @@ def test_a_client_with_an_outdated_status_gets_a_status_event_at_once(api: TestC
         run, _waiting, *_others = (row.id for row in runs.of_study(session, study))
         attempts.claim(session, run, "w1", 45)
     feed = partial(Feed, lambda: registered)  # each stream runs in an event loop of its own
-    assert first_kinds(streams.of_run(feed(), registered, run, LATER, RunStatus.QUEUED), 2) == [
-        "progress",
-        "status",
-    ]
-    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.QUEUED, 0), 2) == [
-        "progress",
-        "status",
-    ]
-    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.RUNNING, 1), 2) == [
-        "progress",
-        "status",
-    ]
+    assert first_kinds(streams.of_run(feed(), registered, run, LATER, RunStatus.QUEUED), 2) == ["progress", "status"]
+    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.QUEUED, 0), 2) == ["progress", "status"]
+    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.RUNNING, 1), 2) == ["progress", "status"]
 
 
 @pytest.mark.timeout(30)

@@ -365,12 +365,7 @@ def test_a_second_click_submits_no_second_study(
     ],
 )
 def test_a_form_that_is_sent_twice_counts_once(
-    registered: Database,
-    page: Callable[..., Any],
-    path: str,
-    options: dict[str, Any],
-    table: str,
-    more: int,
+    registered: Database, page: Callable[..., Any], path: str, options: dict[str, Any], table: str, more: int
 ) -> None:
     before = rows(registered)[table]
     options = options | {"data": options["data"] | {"idempotency_key": "k"}}

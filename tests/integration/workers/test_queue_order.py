@@ -124,8 +124,7 @@ def test_the_next_run_is_that_of_the_user_with_the_least_device_time(
     ]  # fmt: skip
     owner = row(registered, first).owner_id
     in_transaction(
-        registered,
-        lambda s: s.add(DeviceUsageRow(user_id=owner or 0, run_id=99, epoch=1, ended_at=now(), seconds=5.0)),
+        registered, lambda s: s.add(DeviceUsageRow(user_id=owner or 0, run_id=99, epoch=1, ended_at=now(), seconds=5.0))
     )
     assert [e.run.id for e in entries(pair[0]) if e.run] == [second, first]
     in_transaction(

@@ -62,10 +62,7 @@ def test_a_pool_child_of_any_node_removes_the_folder_that_a_killed_one_left(tmp_
 def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Start a worker and wait until it has ended."""
     command = [sys.executable, "-m", "celery", "-A", "worker.celery", "worker", "-Q", "train", "-c", "1"]
-    environment = os.environ | {
-        "VEZNA_HOME": str(home),
-        "VEZNA_BROKER_URL": "redis://127.0.0.1:9/0",
-    }
+    environment = os.environ | {"VEZNA_HOME": str(home), "VEZNA_BROKER_URL": "redis://127.0.0.1:9/0"}
     return subprocess.run(
         command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=200, check=False
     )

@@ -3,14 +3,7 @@
 from typing import Any
 
 from app.domain.methods import FullSpec
-from app.domain.resources.estimate import (
-    EstimateRequest,
-    Lengths,
-    MapCell,
-    MapRequest,
-    MemoryMap,
-    ResourceEstimate,
-)
+from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, owners
 from app.domain.resources.work import Work
 from app.domain.runs.training import TrainingArguments

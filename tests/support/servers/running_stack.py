@@ -52,13 +52,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     labels, rows = small_dataset()
     with database.transaction() as session:
         dataset_service.register(
-            session,
-            Files(settings.files),
-            name="small",
-            title="Small",
-            form="labelled",
-            labels=labels,
-            rows=rows,
+            session, Files(settings.files), name="small", title="Small", form="labelled", labels=labels, rows=rows
         )
     database.dispose()
     return settings

@@ -32,11 +32,7 @@ from app.store.tables import RunRow
 from tests.support.servers.running_stack import marked_processes, prepare, start, until
 
 NODES = ("broker", "control", "worker", "web")
-CHILDREN = {
-    "trainer": "worker.training.child",
-    "pool child": "celery",
-    "estimation": "worker.estimation.child",
-}
+CHILDREN = {"trainer": "worker.training.child", "pool child": "celery", "estimation": "worker.estimation.child"}
 """Children of the nodes, by a part of their command lines."""
 KINDS = (*NODES, *CHILDREN)
 PAUSE_SECONDS = 4.0

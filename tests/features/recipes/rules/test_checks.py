@@ -38,9 +38,7 @@ def scores(accuracy: float, seeds: int = 3, shift: int = 0) -> Matrix:
 
 
 def study(
-    arms: dict[str, Matrix],
-    forgetting: dict[str, list[float]] | None = None,
-    clusters: Clusters | None = None,
+    arms: dict[str, Matrix], forgetting: dict[str, list[float]] | None = None, clusters: Clusters | None = None
 ) -> StudyComparison:
     """A study whose arms have these scores; an arm named by a rate has that rate."""
     spec = StudySpec(

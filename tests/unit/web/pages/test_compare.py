@@ -100,10 +100,7 @@ def test_the_question_is_a_field_of_the_page_and_a_parameter_of_the_api(full: Te
 def test_two_single_runs_have_mcnemars_test_beside_them(full: TestClient) -> None:
     text = page_words(full, "/compare?runs=1,2")
     assert "Undecided whether LoRA r=8 loses less than 2 points against full fine-tuning" in text
-    assert re.search(
-        r"McNemar's exact test: \d+ items only LoRA r=8 gets right, \d+ only full; p = 0\.\d+",
-        text,
-    )
+    assert re.search(r"McNemar's exact test: \d+ items only LoRA r=8 gets right, \d+ only full; p = 0\.\d+", text)
 
 
 def test_a_reference_that_is_not_among_them_is_replaced_and_that_is_said(full: TestClient) -> None:

@@ -40,12 +40,7 @@ from tests.support.tiny import texts as tiny
 from worker.engine.data.batches import padding
 from worker.engine.data.batches.batches import Batch, learnt, padded
 from worker.engine.data.batches.padding import needs_padding_mask
-from worker.engine.data.batches.padding_free import (
-    CPU_MULTIPLE,
-    RowsApart,
-    check_padding_free,
-    without_padding,
-)
+from worker.engine.data.batches.padding_free import CPU_MULTIPLE, RowsApart, check_padding_free, without_padding
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
