@@ -59,13 +59,13 @@ from worker import removal
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.context import Context
 from worker.engine.device import environment
-from worker.engine.exporting import export as export_module
-from worker.engine.exporting import merge
-from worker.engine.exporting.export import export as engine_export
-from worker.engine.exporting.progress import Report
 from worker.engine.models.inspect import inspect
 from worker.features.shipping import child
 from worker.features.shipping import node as tasks
+from worker.features.shipping.exporting import export as export_module
+from worker.features.shipping.exporting import merge
+from worker.features.shipping.exporting.export import export as engine_export
+from worker.features.shipping.exporting.progress import Report
 from worker.features.shipping.host import ExportQueue
 from worker.ingest.child import ProgressWriter
 

@@ -12,11 +12,12 @@ from app.domain.runs.job import TrainJob
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine.exporting import export, merge
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import load
+from worker.engine.models.trained import base_model
 from worker.engine.saving.artifacts import write_predictions
+from worker.features.shipping.exporting import export
 
 CHANGE = 0.05
 """Standard deviation of what training is taken to have added to every trained number."""
@@ -62,7 +63,7 @@ def trained(folder: Path, job: TrainJob, form: ExportFormat, change: float = CHA
 
 def predicted(job: ExportJob, model: nn.Module, folder: Path) -> tuple[ExportJob, list[float]]:
     """The job with the predictions file of the run's own model, and its scores."""
-    _base, tokenizer = merge.base_model(job.job, torch.float32)
+    _base, tokenizer = base_model(job.job, torch.float32)
     examples, predictions = export.predict(job, model, tokenizer, lambda _share: None)
     file = folder / "predictions.parquet"
     write_predictions(file, examples, job.job.labels, predictions, predictions)

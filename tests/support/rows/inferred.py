@@ -9,8 +9,8 @@ from app.domain.inference import InferenceRequest, ModelJob, Subject, WorkReques
 from app.domain.methods import MethodSpec
 from app.domain.models.exports import ExportFormat
 from tests.support.rows import exported
-from worker.engine.inference.answer import Answering
-from worker.engine.inference.models import Models
+from worker.features.serving.inference.answer import Answering
+from worker.features.serving.inference.models import Models
 
 PLENTY = 2**40
 

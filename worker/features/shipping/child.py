@@ -30,7 +30,7 @@ def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
     failures, output = None, Path()
     try:
         failures = import_large("worker.engine.loop.failures")  # after stdout is reserved for the answer
-        engine = import_engine("worker.engine.exporting.export")
+        engine = import_engine("worker.features.shipping.exporting.export")
         job = ExportJob.model_validate_json(line)
         output = Path(job.job.output)
         files, scores = engine.export(job, lambda share: progress(share, 0))

@@ -20,8 +20,8 @@ from app.store.tables import RunRow
 from tests.support.rows import inferred
 from tests.support.rows.accounts import Installation, installed
 from tests.support.tiny import lm as tiny_lm
-from worker.engine.inference.answer import Answering as Engine
-from worker.engine.inference.answer import Cancelled
+from worker.features.serving.inference.answer import Answering as Engine
+from worker.features.serving.inference.answer import Cancelled
 from worker.features.serving.inference.host import Inference
 from worker.features.serving.openai import server as serving
 from worker.features.serving.openai.queue import Answering

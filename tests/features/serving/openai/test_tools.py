@@ -16,7 +16,7 @@ from tests.support.rows import inferred
 from tests.support.rows.accounts import Installation
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, PLAIN, tokenizer
-from worker.engine.inference import generate
+from worker.features.serving.inference import generate
 from worker.features.serving.openai.answers import Reader
 
 __all__ = ["installation"]

@@ -84,10 +84,10 @@ def serve(reader: Reader, answers: TextIO, idle_seconds: float) -> None:
             return
         try:
             work = WorkRequest.model_validate_json(line)
-            answer = import_engine("worker.engine.inference.answer")  # it takes seconds
+            answer = import_engine("worker.features.serving.inference.answer")  # it takes seconds
             if models is None:
                 import_large("worker.engine.device.environment").prepare(work.jobs[0].job.threads)
-                models = import_large("worker.engine.inference.models").Models()
+                models = import_large("worker.features.serving.inference.models").Models()
             models.unload(time.monotonic() - idle_seconds)
             try:
                 answer.Answering(models, work, emit, reader.cancelled.is_set).run()

@@ -17,8 +17,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 from app.domain.inference import Decoding, Finish
 from worker.engine.evaluation.generation import decoding, stop_tokens
-from worker.engine.inference.models import Held
-from worker.engine.inference.prompts import Tokens
+from worker.features.serving.inference.models import Held
+from worker.features.serving.inference.prompts import Tokens
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """Ends a text whose last character lacks bytes."""

@@ -24,8 +24,8 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.exports import ExportFormat
 from app.domain.models.gguf import stored_as, tensor_bytes
-from worker.engine.exporting import gguf_tokenizer
-from worker.engine.exporting.progress import Report
+from worker.features.shipping.exporting import gguf_tokenizer
+from worker.features.shipping.exporting.progress import Report
 
 OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 INNER = {

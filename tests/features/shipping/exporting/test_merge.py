@@ -20,11 +20,11 @@ from app.domain.models.exports import CHECKSUMS, ExportFormat, ExportJob, merged
 from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.data.batches.batches import read
-from worker.engine.exporting import export, formats, merge
-from worker.engine.exporting.progress import growing, quiet
-from worker.engine.exporting.weights import check_weights
 from worker.engine.models.architecture import describe
 from worker.engine.tasks import TASKS
+from worker.features.shipping.exporting import export, formats, merge
+from worker.features.shipping.exporting.progress import growing, quiet
+from worker.features.shipping.exporting.weights import check_weights
 
 MERGEABLE = [(spec, name) for spec, name in tried.TRIES if spec.unmergeable is None and not isinstance(spec, QloraSpec)]
 

@@ -22,19 +22,20 @@ from worker.engine.data.batches.batches import Examples, read
 from worker.engine.device import environment
 from worker.engine.device.environment import prepare
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.exporting.formats import library
-from worker.engine.exporting.merge import attach, base_model, write
-from worker.engine.exporting.progress import Report, part
-from worker.engine.exporting.quantized import check_quantized
-from worker.engine.exporting.weights import check_weights
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.hub.access import acting_for
 from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import load_processor, padding_of
+from worker.engine.models.trained import attach, base_model
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
+from worker.features.shipping.exporting.formats import library
+from worker.features.shipping.exporting.merge import write
+from worker.features.shipping.exporting.progress import Report, part
+from worker.features.shipping.exporting.quantized import check_quantized
+from worker.features.shipping.exporting.weights import check_weights
 
 BATCH_SIZE = 4
 """Largest batch size: a batch on the CPU must end long before the worker considers the process stalled."""
@@ -138,7 +139,7 @@ def _loaded(job: ExportJob) -> tuple[nn.Module, Any, str, list[str]]:
     training = spec.training.model_copy(update={"seed": spec.training.seed + 1})
     other = job.job.model_copy(update={"spec": spec.model_copy(update={"training": training})})
     base, processor = base_model(other, torch.float32)
-    adapted = attach(base, job.model_copy(update={"job": other, "weights": str(folder)}))
+    adapted = attach(base, other, str(folder))
     return adapted, processor, _named("peft" if isinstance(adapted, PeftModel) else "transformers"), []
 
 

@@ -9,16 +9,16 @@ from transformers import AutoTokenizer
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.models.exports import ExportFormat, refusal
 from app.features.shipping.words import snippets
+from tests.features.shipping.exporting.test_gguf import printed
 from tests.support.rows import exported
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import pairs as tiny_pairs
 from tests.support.tiny import texts as tiny
-from tests.unit.worker.engine.exporting.test_gguf import printed
 from worker.engine.data.images import opened
-from worker.engine.exporting import export, merge
-from worker.engine.exporting.progress import quiet
 from worker.engine.models.architecture import describe
 from worker.engine.tasks import sentence_embeddings
+from worker.features.shipping.exporting import export, merge
+from worker.features.shipping.exporting.progress import quiet
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
-from worker.engine.exporting.progress import Report
+from worker.features.shipping.exporting.progress import Report
 
 FILE = "model.onnx"
 INPUTS = ("input_ids", "attention_mask")

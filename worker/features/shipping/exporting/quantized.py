@@ -20,9 +20,9 @@ import torch
 from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.models.gguf import stored_as
-from worker.engine.exporting.formats import library
-from worker.engine.exporting.progress import Report, quiet
-from worker.engine.exporting.weights import Expectation, expectation
+from worker.features.shipping.exporting.formats import library
+from worker.features.shipping.exporting.progress import Report, quiet
+from worker.features.shipping.exporting.weights import Expectation, expectation
 
 SLACK = 2.0**-22
 """Allowed rounding error: absolute for float32 numbers that were added to 1 and subtracted again, relative for W +

@@ -9,29 +9,20 @@ afterwards: ΔW is often smaller than half a bfloat16 ulp of W, and adding it in
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import _
-from app.domain.methods import BottleneckAdapterSpec
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
-from app.domain.runs.job import TrainJob
-from worker.engine.exporting import formats
-from worker.engine.exporting.progress import Report, part, quiet
-from worker.engine.methods import bottleneck
-from worker.engine.methods.virtual_tokens import generate
-from worker.engine.models.load import load, load_processor
-from worker.engine.models.precision import convert_parameters
+from worker.engine.models.load import load_processor
+from worker.engine.models.trained import attach, base_model, whole_model
 from worker.engine.saving.artifacts import sha256_of
-from worker.engine.tasks import TASKS
+from worker.features.shipping.exporting import formats
+from worker.features.shipping.exporting.progress import Report, part, quiet
 
 MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 
@@ -88,9 +79,9 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
 def merged(job: ExportJob, report: Report = quiet) -> tuple[PreTrainedModel, Any]:
     """The merged model in float32, and its tokenizer or image processor."""
     if job.whole:
-        return whole_model(job, torch.float32), load_processor(Path(job.weights), job.job.spec.task)
+        return whole_model(job.job, job.weights, torch.float32), load_processor(Path(job.weights), job.job.spec.task)
     model, processor = base_model(job.job, torch.float32)
-    adapted = attach(model, job)
+    adapted = attach(model, job.job, job.weights)
     if isinstance(adapted, PeftModel):
         layers: Any = adapted
         _report_merges(adapted, report)
@@ -112,54 +103,3 @@ def _report_merges(model: PeftModel, report: Report) -> None:
 
     for place, layer in enumerate(layers, 1):
         layer.merge = reporting(layer.merge, place / len(layers))  # type: ignore[method-assign]
-
-
-def whole_model(job: ExportJob, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a run that saved all of it."""
-    model: Any = TASKS[job.job.spec.task].AUTO.from_pretrained(
-        job.weights, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
-    whole: PreTrainedModel = model.eval()
-    return whole
-
-
-def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
-    """The base model with the head of the task, read in the dtype of its files and then converted."""
-    loaded = load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed)
-    model: Any = loaded.model
-    convert_parameters(model, dtype)
-    return model.eval(), loaded.processor
-
-
-def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftModel:
-    """The base model with what the run saved beside it, by the code with which a user loads it. Raises
-    `RunFailed(internal)` if a saved tensor was not loaded, or one that trains was not saved: PEFT only warns."""
-    folder = Path(job.weights)
-    if isinstance(job.job.spec.method, BottleneckAdapterSpec):
-        return bottleneck.load(model, folder)
-    if (folder / "adapter_config.json").is_file():
-        try:
-            adapted: Any = PeftModel.from_pretrained(model, folder)
-        except (KeyError, ValueError, RuntimeError) as error:
-            text = _("PEFT could not load the adapter (%(why)s).", why=f"{type(error).__name__}: {error}"[:300])
-            raise RunFailed(FailureCode.INTERNAL, text) from error
-        if job.job.spec.method.virtual_tokens:
-            adapted.generate = partial(generate, adapted)
-        else:
-            stored = load_file(folder / "adapter_model.safetensors").keys()
-            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
-            _refuse_ignored(stored - wanted)
-            if lacking := wanted - stored:
-                text = _("The adapter's file has no %(name)s, which trains with its method.", name=min(lacking))
-                raise RunFailed(FailureCode.INTERNAL, text)
-        wrapped: PeftModel = adapted.eval()
-        return wrapped
-    report = model.load_state_dict(load_file(folder / "selection.safetensors"), strict=False)
-    _refuse_ignored(set(report.unexpected_keys))
-    return model
-
-
-def _refuse_ignored(names: set[str]) -> None:
-    if names:
-        text = _("%(name)s of the run was not loaded into its base model.", name=min(names))
-        raise RunFailed(FailureCode.INTERNAL, text)

@@ -25,10 +25,10 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.models.exports import ExportJob
-from worker.engine.exporting.formats import DTYPES
-from worker.engine.exporting.merge import attach, base_model, whole_model
-from worker.engine.exporting.progress import Report, quiet
+from worker.engine.models.trained import attach, base_model, whole_model
 from worker.engine.models.weights import weight_files
+from worker.features.shipping.exporting.formats import DTYPES
+from worker.features.shipping.exporting.progress import Report, quiet
 
 Values = Callable[[str], torch.Tensor]
 """The values of a tensor, by its name in the export: float64."""
@@ -97,15 +97,15 @@ def _stored_name(model: Any, name: str) -> str:
 def _expectation(job: ExportJob) -> tuple[Expectation, nn.Module]:
     """By the names of the model, which comes too."""
     if job.whole:
-        model: nn.Module = whole_model(job, torch.float32)
+        model: nn.Module = whole_model(job.job, job.weights, torch.float32)
         return Expectation(_names(model), lambda name: _value(model, name), None), model
     base, _tokenizer = base_model(job.job, torch.float32)
     names = _names(base)
     if not (Path(job.weights) / "adapter_config.json").is_file():
         untrained = {name: tensor.detach().clone() for name, tensor in base.state_dict().items()}
-        selected = attach(base, job)
+        selected = attach(base, job.job, job.weights)
         return Expectation(names, lambda name: _value(selected, name), lambda name: untrained[name].double()), base
-    adapted: Any = attach(base, job)
+    adapted: Any = attach(base, job.job, job.weights)
     scale = _scale(Path(job.weights) / "adapter_config.json")
     inner = adapted.base_model.model
     return Expectation(names, lambda name: _merged(inner, name, scale), lambda name: _before(inner, name)), base

@@ -14,8 +14,8 @@ from worker.engine.data.batches.batches import most_tokens
 from worker.engine.data.lines import LineWriter
 from worker.engine.data.rows import special_tokens
 from worker.engine.evaluation.generation import stop_tokens
-from worker.engine.inference.models import Held
 from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
+from worker.features.serving.inference.models import Held
 
 MOST_ERRORS = 20
 """Inputs that are named in one refusal."""

@@ -45,10 +45,10 @@ from worker.engine.data.chats.parts import before_calls
 from worker.engine.data.images import Normalization, opened, resized
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
-from worker.engine.inference.generate import Token, generate
-from worker.engine.inference.models import Held, Models
-from worker.engine.inference.prompts import Encoder, Tokens
 from worker.engine.tasks.token_classification import Words, tokenize
+from worker.features.serving.inference.generate import Token, generate
+from worker.features.serving.inference.models import Held, Models
+from worker.features.serving.inference.prompts import Encoder, Tokens
 
 WORD = re.compile(r"\S+")
 OCCLUDED_BATCH = 16

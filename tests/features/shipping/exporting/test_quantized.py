@@ -7,9 +7,9 @@ from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.methods import LoraSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from tests.support.rows import exported
-from worker.engine.exporting import gguf_file, quantized
-from worker.engine.exporting.quantized import Stored, check_quantized
-from worker.engine.exporting.weights import Expectation
+from worker.features.shipping.exporting import gguf_file, quantized
+from worker.features.shipping.exporting.quantized import Stored, check_quantized
+from worker.features.shipping.exporting.weights import Expectation
 
 WIDTH, RMS = 192, 0.1
 """Of the matrices, and of their numbers."""

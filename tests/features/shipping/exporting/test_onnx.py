@@ -9,9 +9,10 @@ from app.domain.comparison.fairness.export_gate import GateOutcome, gate
 from app.domain.methods import HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.models.exports import ExportFormat, merged_bytes
 from tests.support.rows import exported
-from worker.engine.exporting import export, merge, onnx_file
-from worker.engine.exporting.progress import quiet
 from worker.engine.models.architecture import describe
+from worker.engine.models.trained import base_model
+from worker.features.shipping.exporting import export, merge, onnx_file
+from worker.features.shipping.exporting.progress import quiet
 
 pytestmark = pytest.mark.slow
 """torch's exporter takes ten seconds for the smallest model."""
@@ -49,7 +50,7 @@ def test_onnxruntime_answers_as_the_trained_classifier(tmp_path: Path) -> None:
 def test_a_corrupted_merge_is_caught(spec: MethodSpec, share: float, tmp_path: Path) -> None:
     job, _model = exported.run(tmp_path, spec, "bert", FORM)
     merged, tokenizer = merge.merged(job)
-    base, _tokenizer = merge.base_model(job.job, torch.float32)
+    base, _tokenizer = base_model(job.job, torch.float32)
     name = MATRIX if isinstance(spec, LoraSpec) else "classifier.weight"
     with torch.no_grad():
         before = base.get_parameter(name)

@@ -4,8 +4,7 @@
             belongs to the view alone
     own     the parameters that a run saved, and the head, which get storage of their own before they are loaded
 
-What a run saved beside its base model is attached by the code that exports use, so that it is refused if a tensor is
-missing or is ignored (`worker.engine.exporting.merge.attach`).
+What a run saved beside its base model is refused if a tensor is missing or is ignored (`worker.engine.models.trained`).
 """
 
 import copy
@@ -23,8 +22,6 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.inference import ModelJob, too_large
-from app.domain.models.exports import ExportFormat, ExportJob
-from worker.engine.exporting import merge
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter
@@ -33,6 +30,7 @@ from worker.engine.models.hub.access import acting_for
 from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import load_processor, new_head
 from worker.engine.models.precision import convert_parameters
+from worker.engine.models.trained import attach, base_model, whole_model
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -182,7 +180,7 @@ class Models:
         dtype = DTYPES[job.dtype]
         if job.whole:
             tokenizer = load_processor(Path(job.weights), job.job.spec.task)
-            return Held(job, merge.whole_model(_as_export(job), dtype), tokenizer, job.base_bytes, None)
+            return Held(job, whole_model(job.job, job.weights, dtype), tokenizer, job.base_bytes, None)
         key = _base_key(job)
         if key not in self._bases:
             self._bases[key] = self._base(job, between)
@@ -193,7 +191,7 @@ class Models:
             self._held = {k: held for k, held in self._held.items() if held.base != key}
             del self._bases[key]
             alone = self._base(job, between)
-            model = _ready(merge.attach(alone.model, _as_export(job)), dtype)
+            model = _ready(attach(alone.model, job.job, job.weights), dtype)
             return Held(job, model, alone.tokenizer, job.base_bytes + job.own_bytes, None)
 
     def _base(self, job: ModelJob, between: Callable[[], None]) -> Held:
@@ -201,7 +199,7 @@ class Models:
         instruments = Instruments(_Watched(between), Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
         with acting_for(job.hub):
             fetched = fetch_model(job.job, instruments)
-        model, tokenizer = merge.base_model(fetched, DTYPES[job.dtype])
+        model, tokenizer = base_model(fetched, DTYPES[job.dtype])
         return Held(job, model.requires_grad_(False), tokenizer, job.base_bytes, _base_key(job))
 
 
@@ -222,10 +220,6 @@ def _base_key(job: ModelJob) -> BaseKey:
     return j.model_location, j.model_revision, j.model_fingerprint, j.spec.task, tuple(j.labels), job.dtype, job.hub
 
 
-def _as_export(job: ModelJob) -> ExportJob:
-    return ExportJob(format=ExportFormat.MERGED_FLOAT32, job=job.job, weights=job.weights, whole=job.whole)
-
-
 def _adapted(job: ModelJob, base: PreTrainedModel, dtype: torch.dtype) -> nn.Module:
     """The run's model as a view of the base model. Raises `SpoiltBase`."""
     heads = head_names(base, job.job.spec.task)
@@ -236,7 +230,7 @@ def _adapted(job: ModelJob, base: PreTrainedModel, dtype: torch.dtype) -> nn.Mod
         new_head(model, heads, job.job.spec.training.seed)
         return _ready(model, dtype)
     before = [parameter._version for parameter in base.parameters()]
-    adapted = merge.attach(model, _as_export(job))
+    adapted = attach(model, job.job, job.weights)
     if before != [parameter._version for parameter in base.parameters()]:
         raise SpoiltBase
     return _ready(adapted, dtype)

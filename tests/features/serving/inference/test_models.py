@@ -36,16 +36,17 @@ from tests.support.tiny import images as tiny_images
 from tests.support.tiny import tags as tiny_tags
 from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine.exporting import export, merge
-from worker.engine.inference import answer
-from worker.engine.inference import answer as answering
-from worker.engine.inference import generate as generating
-from worker.engine.inference import models as inference_models
-from worker.engine.inference.answer import Answering, Cancelled
-from worker.engine.inference.generate import Token
-from worker.engine.inference.models import WORKING_BYTES, Models
-from worker.engine.inference.prompts import Encoder
 from worker.engine.models.load import load
+from worker.engine.models.trained import base_model
+from worker.features.serving.inference import answer
+from worker.features.serving.inference import answer as answering
+from worker.features.serving.inference import generate as generating
+from worker.features.serving.inference import models as inference_models
+from worker.features.serving.inference.answer import Answering, Cancelled
+from worker.features.serving.inference.generate import Token
+from worker.features.serving.inference.models import WORKING_BYTES, Models
+from worker.features.serving.inference.prompts import Encoder
+from worker.features.shipping.exporting import export
 
 
 def storages(model: torch.nn.Module) -> set[int]:
@@ -377,7 +378,7 @@ LORA = LoraSpec(r=4)
 def evaluated(folder: Path, job: TrainJob) -> tuple[ModelJob, Any, list[Any]]:
     """A run, its test items, and its own evaluation's predictions of them."""
     found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
-    _base, processor = merge.base_model(job, torch.float32)
+    _base, processor = base_model(job, torch.float32)
     examples, predictions = export.predict(found, model, processor, lambda _share: None)
     whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
     return whole, examples.rows, predictions.columns["prediction"]

@@ -13,9 +13,9 @@ import xllamacpp
 from transformers import AutoTokenizer
 
 from app.domain.models.exports import ExportFormat
+from tests.features.shipping.exporting.test_gguf import FAMILIES, TEXTS, run
 from tests.support.servers.running_stack import free_port
-from tests.unit.worker.engine.exporting.test_gguf import FAMILIES, TEXTS, run
-from worker.engine.exporting import merge
+from worker.features.shipping.exporting import merge
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.exports import ExportFormat
-from worker.engine.exporting.progress import Report, growing, part
+from worker.features.shipping.exporting.progress import Report, growing, part
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 TOKENIZER = 0.95
@@ -41,7 +41,7 @@ def write(model: PreTrainedModel, processor: Any, folder: Path, form: ExportForm
 def library(name: str) -> Any:
     """`gguf_file` or `onnx_file`. Raises `RunFailed(bad_configuration)` if a package of it is missing."""
     try:
-        module: ModuleType = importlib.import_module(f"worker.engine.exporting.{name}")
+        module: ModuleType = importlib.import_module(f"worker.features.shipping.exporting.{name}")
     except ImportError as error:
         text = _(
             "This export needs the package %(package)s on the worker. Install it with: pip install 'vezna[export]'",

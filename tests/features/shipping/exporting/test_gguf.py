@@ -22,10 +22,10 @@ from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import tokenizers as tiny_tokenizers
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.data.lines import LineWriter
-from worker.engine.exporting import export, gguf_file, merge
-from worker.engine.exporting.progress import quiet
-from worker.engine.exporting.quantized import check_quantized
 from worker.engine.models.architecture import describe
+from worker.features.shipping.exporting import export, gguf_file, merge
+from worker.features.shipping.exporting.progress import quiet
+from worker.features.shipping.exporting.quantized import check_quantized
 
 FORMATS = [form for form in ExportFormat if form.gguf]
 FAMILIES = {
@@ -163,7 +163,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def missing(_name: str) -> None:
         raise ImportError(name="gguf")
 
-    monkeypatch.setattr("worker.engine.exporting.formats.importlib.import_module", missing)
+    monkeypatch.setattr("worker.features.shipping.exporting.formats.importlib.import_module", missing)
     with pytest.raises(RunFailed, match=r"needs the package gguf on the worker\. Install it with: pip install"):
         merge.write(job)
 
