@@ -20,21 +20,12 @@ def identity(role: Role, *scopes: Scope, token: bool = True) -> Identity:
     return Identity(1, "ada@example.org", "", role, frozenset(scopes), token_id=1 if token else None)
 
 
-def test_each_role_has_the_scopes_of_the_one_below_it() -> None:
+def test_scopes_follow_the_role_and_a_refusal_names_what_is_missing() -> None:
     assert SCOPES[Role.VIEWER] < SCOPES[Role.MEMBER] < SCOPES[Role.ADMIN] == frozenset(Scope)
-
-
-def test_a_token_has_no_scope_that_its_users_role_has_lost() -> None:
     assert of_token(Role.VIEWER, [Scope.READ, Scope.RUN]) == {Scope.READ}
-
-
-def test_a_refusal_names_the_missing_scope_of_a_token_or_the_role_that_has_it() -> None:
     assert "lacks the scope run" in identity(Role.MEMBER, Scope.READ).refusal(Scope.RUN)
     assert "needs member" in identity(Role.VIEWER, Scope.READ).refusal(Scope.RUN)
     assert "needs admin" in identity(Role.MEMBER, token=False).refusal(Scope.ADMIN)
-
-
-def test_a_single_user_may_do_everything_and_owns_like_before() -> None:
     assert all(SINGLE_USER.may(scope) for scope in Scope)
     assert SINGLE_USER.owner == "" != identity(Role.ADMIN).owner
 
@@ -91,19 +82,13 @@ def translated(message: Message) -> str:
     return message.translated(lambda template: ESPERANTO.get(template, template))
 
 
-def test_a_message_is_its_english_text() -> None:
+def test_a_message_is_english_until_it_is_translated_with_its_values() -> None:
     assert BLOCK == "BERT has no block 7"
     assert f"{BLOCK}" == json.loads(json.dumps(BLOCK)) == str(BLOCK)
     assert Message("100% of it") == "100% of it"
     assert Message("%(share)s%% of it", share=50) == "50% of it"
-
-
-def test_a_translation_takes_the_values_along() -> None:
     assert translated(BLOCK) == "Bloko 7 mankas al BERT"
     assert translated(Message("nothing that is known")) == "nothing that is known"
-
-
-def test_a_value_that_is_a_message_is_translated_too() -> None:
     assert translated(Message("use %(other)s", other=Message("the other"))) == "uzu la alian"
     assert translated(Message.joined([BLOCK, "LoRA"], "; ")) == "Bloko 7 mankas al BERT; LoRA"
 

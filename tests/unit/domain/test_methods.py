@@ -378,7 +378,7 @@ def test_the_placement_says_where_adapters_go_and_the_pooler_gets_none() -> None
     assert len(BottleneckAdapterSpec().touches(_model())) == 2 * BLOCKS + 1
 
 
-def test_a_model_without_a_known_feed_forward_is_refused_with_what_it_has() -> None:
+def test_models_without_a_known_layer_are_refused_with_what_they_have() -> None:
     incompatibility = BottleneckAdapterSpec(placement="pfeiffer").incompatibility(
         _model([("attention.o", WIDTH), ("ff.layer_2", WIDTH)])
     )
@@ -386,9 +386,6 @@ def test_a_model_without_a_known_feed_forward_is_refused_with_what_it_has() -> N
     assert incompatibility.path == "kind"
     assert "bert.encoder.layer.0 of BertForSequenceClassification" in incompatibility.message
     assert "linear layers: o, layer_2" in incompatibility.message
-
-
-def test_houlsby_without_a_known_attention_is_refused_and_pfeiffer_is_offered() -> None:
     model = _model([("mixer.out", WIDTH), ("output.dense", WIDTH)])
     incompatibility = BottleneckAdapterSpec().incompatibility(model)
     assert incompatibility is not None
@@ -418,16 +415,10 @@ def test_rates_fall_with_width_and_loras_is_ten_times_that_of_full(width: int, f
     assert (FullSpec().learning_rate(width=width), LoraSpec().learning_rate(width=width)) == (full, lora)
 
 
-def test_a_model_that_is_narrower_than_any_that_was_tried_gets_no_higher_rate() -> None:
+def test_default_rates_hold_at_any_width_and_a_given_rate_stays() -> None:
     assert default_rate(10, 32) == default_rate(10, 384) == default_rate(10)
-
-
-def test_every_methods_default_is_a_rate_at_any_width() -> None:
     for facts in METHODS.values():
         assert 1e-6 < default_rate(facts.rate_multiple, 16_384) < default_rate(facts.rate_multiple, 384) < 0.05
-
-
-def test_a_rate_that_is_given_stays() -> None:
     spec = RunSpec(base_model="m", dataset="d", method=LoraSpec())
     assert spec.with_default_rate(4096).learning_rate == 2.9e-4
     assert spec.with_default_rate(4096).with_default_rate(384).learning_rate == 2.9e-4

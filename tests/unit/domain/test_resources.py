@@ -42,22 +42,16 @@ def past(*extra: int, rate: float = 1e11) -> list[CalibrationRun]:
     ]
 
 
-def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_told() -> None:
+def test_without_past_runs_a_constant_is_assumed_and_rates_tell_a_wide_time() -> None:
     found = calibrated([])
     assert (found.runs, found.constant_bytes, found.band_bytes) == (0, *ASSUMED["cpu", False])
     assert train_seconds(work(1e12), 64, speed_of([], DeviceRates())) is None
-
-
-def test_before_that_the_devices_matrix_product_tells_a_time_within_a_wide_band() -> None:
     told = train_seconds(work(1e12), 64, speed_of([], DeviceRates(1e11)))
     assert told is not None and told.runs == 0 and told.high > 3 * told.low
     known = train_seconds(work(1e12), 64, speed_of(past(30, 30, 30, rate=5e10), DeviceRates(1e11)))
     assert known is not None and known.runs == 3
     assert known.value == pytest.approx(20, rel=0.05) and known.high < 1.5 * known.low
     assert train_seconds(None, 64, speed_of(past(30), DeviceRates(1e11))) is None, "an estimate before work was counted"
-
-
-def test_runs_of_which_no_time_is_known_leave_it_to_the_rates() -> None:
     silent = [run._replace(trained=None, rates=DeviceRates(1e11)) for run in past(30)]
     told = train_seconds(work(1e12), 64, speed_of(silent, DeviceRates()))
     assert told is not None and told.runs == 0
@@ -89,21 +83,15 @@ def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
     assert both.peak.worst == pytest.approx(0)
 
 
-def test_runs_of_the_same_method_teach_more_than_others() -> None:
+def test_runs_teach_most_of_their_task_and_method() -> None:
     others = past(30, 40)
     own = [CalibrationRun(9, CLASSES, "lora", 50 * MIB, 150 * MIB)]
     assert similar_runs([*others, *own], CLASSES, "lora") == own
     assert similar_runs(others, CLASSES, "lora") == others
-
-
-def test_runs_on_the_same_task_teach_more_than_those_of_the_same_method() -> None:
     others = [run._replace(task="causal-lm", method="lora") for run in past(57, 58)]
     own = past(41, 42)
     assert similar_runs([*others, *own], CLASSES, "lora") == own
     assert similar_runs(others, CLASSES, "lora") == others
-
-
-def test_runs_on_another_task_leave_the_band_as_wide_as_it_was_assumed() -> None:
     own, others = past(*[42] * 20), [run._replace(task="causal-lm") for run in past(*[57] * 20)]
     assert calibrated(own).band_bytes < ASSUMED["cpu", False][1] / 5
     strange = calibrated(others)
@@ -139,13 +127,10 @@ def test_each_way_out_changes_one_thing_and_says_which() -> None:
     assert "qlora" in {way.name for way in saving_options(request(device="cuda"))}
 
 
-def test_what_a_run_has_already_is_no_way_out() -> None:
+def test_what_a_run_has_is_no_saving_and_lora_adapts_every_linear_layer() -> None:
     lean = TrainingArguments(gradient_checkpointing=True, per_device_train_batch_size=1, max_length=32)
     assert [way.name for way in saving_options(request(method=HeadOnlySpec(), training=lean, bf16=True))] == []
     assert "lora" not in {way.name for way in saving_options(request(method=LoraSpec()))}
-
-
-def test_lora_as_a_way_out_adapts_every_linear_layer() -> None:
     [way] = [way for way in saving_options(request(method=FullSpec())) if way.name == "lora"]
     assert way.request.method == LoraSpec(r=8, target_modules="all-linear")
     assert way.fields == {"method": {"kind": "lora"}}

@@ -42,11 +42,8 @@ def test_hours_alone_are_cheaper_from_the_first_task_or_never() -> None:
     assert cheaper_from(cost(slow, hours), cost(FULL, hours)) is None
 
 
-def test_where_both_take_the_same_at_a_number_of_tasks_the_next_is_the_first_that_is_cheaper() -> None:
+def test_a_line_is_cheaper_from_the_task_after_the_crossing_and_equal_lines_never() -> None:
     assert cheaper_from(Line(4.0, 1.0), Line(0.0, 3.0)) == 3  # at 2 both take 6
-
-
-def test_equal_lines_are_never_cheaper_than_each_other() -> None:
     assert cheaper_from(Line(1.0, 2.0), Line(1.0, 2.0)) is None
     assert cheaper_from(Line(0.5, 2.0), Line(1.0, 2.0)) == 1
 
@@ -69,26 +66,14 @@ def point(accuracy: float | None, peak_bytes: float | None, train_seconds: float
     return {"accuracy": accuracy, "peak_bytes": peak_bytes, "train_seconds": train_seconds}
 
 
-def test_an_arm_that_another_beats_on_every_axis_is_not_on_the_front() -> None:
+def test_the_front_has_what_no_arm_beats_on_the_chosen_axes_and_keeps_ties() -> None:
     full, lora, clumsy = point(0.90, 400, 60), point(0.89, 150, 27), point(0.88, 200, 28)
     assert pareto_front([full, lora, clumsy], AXES) == [True, True, False]
-
-
-def test_an_axis_that_was_not_chosen_does_not_count() -> None:
     full, lora = point(0.90, 400, 60), point(0.89, 150, 27)
     assert pareto_front([full, lora], {"accuracy": Better.HIGHER}) == [True, False]
-
-
-def test_ties_stay() -> None:
     assert pareto_front([point(0.9, 1, 1), point(0.9, 1, 1), point(0.9, 1, 2)], AXES) == [True, True, False]
-
-
-def test_an_arm_without_a_number_is_not_on_the_front_and_beats_none() -> None:
     points = [point(None, 1, 1), point(0.5, 9, 9), point(float("nan"), 1, 1), {}]
     assert pareto_front(points, AXES) == [False, True, False, False]
-
-
-def test_without_arms_there_is_no_front() -> None:
     assert pareto_front([], AXES) == []
 
 

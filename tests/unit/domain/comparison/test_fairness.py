@@ -95,14 +95,11 @@ def test_what_hangs_on_the_seed_is_compared_seed_by_seed() -> None:
     assert tokens.name == "tokens"
 
 
-def test_a_run_from_before_something_was_looked_at_says_nothing_of_it() -> None:
+def test_old_runs_and_arms_without_runs_state_no_condition() -> None:
     old = RunOutcome(0, "arm", 0, RunStatus.SUCCEEDED, result().model_copy(update={"data": None}))
     found = {c.name for c in study_conditions(SPEC, {"full": [old], "head only": [old]}, {})}
     assert not found & {"splits", "row_order", "test_items"}
     assert {"device", "tokens"} <= found
-
-
-def test_an_arm_without_runs_is_left_out() -> None:
     assert differing([made(0), made(1)], []) == []
 
 
@@ -120,16 +117,13 @@ def trials(arm: str, count: int, *, steps: int = 10, tokens: int | None = 100) -
 TUNED = StudySpec(name="s", base_model="m", dataset="d", arms=ARMS, seeds=[0, 1], tuning="grid")  # type: ignore[arg-type]
 
 
-def test_what_tuning_took_is_a_condition() -> None:
+def test_tuning_costs_are_conditions_and_early_stopped_steps_are_not() -> None:
     same = study_conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 3)})
     known = {c.name: (c.value, c.equal) for c in same}
     assert known["trials"] == ("3", True)
     assert (known["trial_steps"], known["trial_tokens"]) == (("30", True), ("300", True))
     other = study_conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 2)})
     assert [c.name for c in other if not c.equal] == ["trials", "trial_steps", "trial_tokens"]
-
-
-def test_with_early_stopping_steps_are_what_came_of_a_run_and_no_condition() -> None:
     stopping = TUNED.model_copy(update={"training": TrainingArguments(early_stopping_patience=1)})
     runs = {"full": [made(0)], "head only": [made(0, steps=5, tokens=500)]}
     tuning = {"full": trials("full", 3), "head only": trials("head only", 3, steps=5, tokens=50)}
@@ -215,14 +209,11 @@ def test_the_interval_and_the_margin_imply_the_outcome(lost: int, outcome: GateO
     assert {"pass": result.low >= -0.02, "fail": result.high < -0.02}.get(outcome, True)
 
 
-def test_an_export_that_scores_better_passes() -> None:
+def test_better_scores_pass_and_errors_that_cancel_out_widen_the_interval() -> None:
     better = GATED.copy()
     better[-30:] = 1.0
     result = gate(GATED.tolist(), scores(better), margin=0.02)
     assert result.outcome is GateOutcome.PASS and result.low > 0
-
-
-def test_errors_that_cancel_out_widen_the_interval() -> None:
     swapped = GATED.copy()
     swapped[:40], swapped[-40:] = 0.0, 1.0
     result = gate(GATED.tolist(), scores(swapped), margin=0.02)

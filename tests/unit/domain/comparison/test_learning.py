@@ -108,19 +108,13 @@ def test_one_label_for_95_percent_of_the_items_is_nothing_learned(alike: int, no
     assert answer.predicted["full"].share == alike / 100 and answer.predicted["full"].same
 
 
-def test_each_seed_may_choose_its_own_label_and_one_collapsed_seed_is_not_all() -> None:
+def test_one_collapsed_seed_rare_labels_and_other_arms_decide_nothing() -> None:
     own = learning((), {"full": [run(0, matrix({0: 100})), run(1, matrix({1: 100}))]}, "full", None)
     assert own.criteria == (Criterion.ONE_LABEL,) and not own.predicted["full"].same
     mixed = learning((), {"full": [run(0, matrix({0: 100})), run(1, matrix({0: 60, 1: 40}))]}, "full", None)
     assert mixed.criteria == ()
-
-
-def test_items_that_are_almost_all_alike_may_be_answered_alike() -> None:
     rare = Confusion(answers=[Answers(0, 0, 960), Answers(1, 0, 5), Answers(1, 1, 35)])
     assert learning((), {"full": [run(0, rare)]}, "full", None).criteria == ()
-
-
-def test_another_arm_that_answers_alike_is_shown_and_decides_nothing() -> None:
     arms = {"full": [run(0, matrix({0: 50, 1: 50}))], "LoRA r=8": [run(1, matrix({0: 100}))]}
     answer = learning((), arms, "full", None)
     assert answer.criteria == () and answer.predicted["LoRA r=8"].one_label
@@ -135,20 +129,14 @@ def test_validation_that_never_improved_is_nothing_learned_unless_the_reference_
     assert learning((), stuck, "full", base).criteria == ()
 
 
-def test_one_run_that_improved_is_enough_and_a_single_evaluation_says_nothing() -> None:
+def test_one_improved_run_is_enough_and_a_single_evaluation_or_no_matrix_says_nothing() -> None:
     some = {"full": [run(0, scores=(0.5, 0.5)), run(1, scores=(0.5, 0.6))]}
     assert learning((), some, "full", None).criteria == ()
     single = {"full": [run(0, scores=(0.5,))]}
     answer = learning((), single, "full", None)
     assert answer.criteria == () and answer.validated == 0
-
-
-def test_without_a_metric_on_validation_the_loss_counts() -> None:
     progress = validation_progress(run(scores=(None, None, None)).result)  # type: ignore[arg-type]
     assert progress is not None and (progress.best, progress.step, progress.improved) == (3, 30, True)
-
-
-def test_without_a_confusion_matrix_there_is_no_most_frequent_prediction() -> None:
     assert most_predicted([result()]) is None
 
 
@@ -181,32 +169,23 @@ def kinds(found: tuple[Cause, ...]) -> list[CauseKind]:
     return [cause.kind for cause in found]
 
 
-def test_a_loss_that_still_falls_means_too_few_steps() -> None:
+def test_too_few_steps_are_likely_in_most_runs_possible_in_some_and_else_ruled_out() -> None:
     found = of(trend(1, 0.7), trend(1, 0.7)).found
     assert kinds(found) == [CauseKind.STEPS] and found[0].likely
     assert (found[0].runs, found[0].of_runs, found[0].steps) == (2, 2, 60)
     assert found[0].loss == (pytest.approx(0.848, abs=0.01), pytest.approx(0.7))
-
-
-def test_in_a_minority_of_runs_it_is_possible_and_in_none_it_is_ruled_out() -> None:
     settled = trend(1, 0.5, settles=True)
     some = of(settled, trend(1, 0.7))
     assert next(cause for cause in some.found if cause.kind is CauseKind.STEPS).likely is False
     none = of(settled, settled)
     assert CauseKind.STEPS in kinds(none.ruled_out)
-
-
-def test_a_handful_of_steps_is_too_few_without_any_trend() -> None:
     found = of(None, None, steps=4).found
     assert kinds(found) == [CauseKind.STEPS] and found[0].likely and found[0].loss is None
 
 
-def test_a_loss_that_ended_above_its_beginning_means_too_high_a_rate() -> None:
+def test_a_rising_loss_or_a_diverged_run_means_too_high_a_rate() -> None:
     [cause, *_rest] = of(trend(1, 1.5), trend(1, 1.4)).found
     assert (cause.kind, cause.direction, cause.likely, cause.runs) == (CauseKind.LEARNING_RATE, "high", True, 2)
-
-
-def test_a_run_that_diverged_means_too_high_a_rate_too() -> None:
     settled = trend(1, 0.5, settles=True)
     [cause] = of(settled, settled, diverged=1).found
     assert (cause.kind, cause.direction, cause.diverged, cause.of_runs) == (CauseKind.LEARNING_RATE, "high", 1, 3)
@@ -239,25 +218,19 @@ def test_contradictory_rows(rows: int, cause: bool, likely: bool) -> None:
     assert (checked in answer.found, checked.likely) == (cause, likely)
 
 
-def test_what_was_not_measured_is_neither_a_cause_nor_ruled_out() -> None:
+def test_likely_causes_come_first_and_what_was_not_measured_is_none() -> None:
     answer = of()
     assert answer.found == () and answer.ruled_out == ()
     old = of(data=DataSeen(splits="a", order="b"))
     assert old.found == () and old.ruled_out == ()
-
-
-def test_likely_causes_come_first() -> None:
     answer = of(trend(1, 0.95), trend(1, 0.5, settles=True), data=data(truncated_rows=600, contradictory_rows=60))
     likely = [cause.likely for cause in answer.found]
     assert likely == sorted(likely, reverse=True) and answer.found[0].kind is CauseKind.MAX_LENGTH
-
-
-def test_a_model_that_reads_no_more_has_no_remedy_for_its_max_length() -> None:
     answer = causes(arm(data=data(truncated_rows=600, long_tokens=300)), {}, 128, 128)
     assert answer.found[0].remedy is None
 
 
-def test_remedies_change_one_thing() -> None:
+def test_remedies_change_one_thing_and_keep_the_epochs_of_an_arm() -> None:
     more = remedied(SPEC, "steps", None, None)
     assert more.training.num_train_epochs == 4 * SPEC.training.num_train_epochs
     capped = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"max_steps": 30})})
@@ -270,9 +243,6 @@ def test_remedies_change_one_thing() -> None:
     assert known == [256, 512]
     assert remedied(SPEC, "max-length", None, None).training.max_length == 2 * SPEC.training.max_length
     assert remedied(SPEC, "labels", None, None).dataset == ""
-
-
-def test_more_steps_are_also_those_of_an_arm_with_epochs_of_its_own() -> None:
     own = SPEC.model_copy(update={"arms": [ArmSpec(method=FullSpec(), num_train_epochs=3)]})
     assert remedied(own, "steps", None, None).arms[0].num_train_epochs == 12
 
@@ -300,9 +270,13 @@ def test_a_line_down_is_falling_and_one_up_is_rising() -> None:
     assert up and up.kind == "rising" and up.fallen < 0
 
 
-def test_a_loss_that_has_settled_is_flat_however_far_it_fell_before() -> None:
+def test_settled_losses_small_slopes_and_few_steps_are_no_trend() -> None:
     settled = loss_trend(np.concatenate([np.linspace(2, 0.5, 50), np.full(150, 0.5)]))
     assert settled and settled.kind == "flat" and settled.fallen > 0.5
+    trend = loss_trend(np.linspace(1.0, 0.985, 20_000))
+    assert trend and trend.kind == "flat"
+    assert loss_trend(np.linspace(1, 0, FEWEST_STEPS - 1)) is None
+    assert loss_trend(np.array([1.0] * 20 + [np.inf])) is None
 
 
 def test_noise_alone_is_called_a_trend_at_most_at_twice_the_level() -> None:
@@ -310,13 +284,3 @@ def test_noise_alone_is_called_a_trend_at_most_at_twice_the_level() -> None:
     rng = np.random.default_rng(1)
     trends = [loss_trend(1 + rng.normal(0, 0.2, 60)) for _ in range(400)]
     assert sum(trend is not None and trend.kind != "flat" for trend in trends) / 400 <= 0.14
-
-
-def test_a_slope_too_small_to_matter_is_flat_with_any_number_of_steps() -> None:
-    trend = loss_trend(np.linspace(1.0, 0.985, 20_000))
-    assert trend and trend.kind == "flat"
-
-
-def test_few_steps_and_infinite_losses_have_no_trend() -> None:
-    assert loss_trend(np.linspace(1, 0, FEWEST_STEPS - 1)) is None
-    assert loss_trend(np.array([1.0] * 20 + [np.inf])) is None

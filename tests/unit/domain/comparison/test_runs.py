@@ -114,10 +114,13 @@ def test_all_intervals_of_a_comparison_use_the_same_clusters() -> None:
     assert compare_runs([run(0, "full"), run(1, "LoRA")]).clusters is None
 
 
-def test_a_repeated_seed_is_no_further_seed() -> None:
+def test_repeated_seeds_count_once_and_labels_are_unique() -> None:
     groups = group_by_seed([run(1, seed=0), run(2, seed=1), run(3, seed=0), run(4, seed=0)])
     assert [[r.run_id for r in group] for group in groups] == [[1, 2], [3], [4]]
     assert arm_titles(groups) == ["full, run 1", "full, run 3", "full, run 4"]
+    odd = [run(1, "A, run 2", identity="1"), run(2, "A", identity="2"), run(3, "A", identity="3")]
+    names = arm_titles(group_by_seed(odd))
+    assert len(set(names)) == 3
 
 
 def test_arms_that_share_a_label_are_told_apart_by_what_differs() -> None:
@@ -133,18 +136,17 @@ def test_arms_that_share_a_label_are_told_apart_by_what_differs() -> None:
     ]  # fmt: skip
 
 
-def test_names_are_never_the_same_twice() -> None:
-    odd = [run(1, "A, run 2", identity="1"), run(2, "A", identity="2"), run(3, "A", identity="3")]
-    names = arm_titles(group_by_seed(odd))
-    assert len(set(names)) == 3
-
-
-def test_the_reference_is_full_fine_tuning_unless_another_is_named() -> None:
+def test_the_reference_is_full_fine_tuning_unless_named_and_a_run_without_a_result_blocks_nothing() -> None:
     runs = [run(1, "LoRA"), run(2, "full"), run(3, "full", identity="other")]
     assert compare_runs(runs).reference.first.run_id == 2
     assert compare_runs(runs, reference=1).reference.title == "LoRA"
     unscored = [run(1, "full", score=None, scores=None, status=RunStatus.FAILED), run(2, "LoRA")]
     assert compare_runs(unscored).reference.title == "LoRA"
+    lost = run(3, "DoRA", score=None, scores=None, items_hash="", status=RunStatus.FAILED, costs={})
+    found = compare_runs([run(1), run(2, "LoRA"), lost])
+    assert found.arms[2].score is None and found.arms[2].costs == ArmCosts(None, None, None, None)
+    assert found.arms[2].verdict is not None and found.arms[2].verdict.reason is Reason.NO_RESULT
+    assert found.scores_comparable
 
 
 @pytest.mark.parametrize(
@@ -189,14 +191,6 @@ def test_nor_by_another_metric_nor_where_nobody_knows_the_items(changes: dict[st
     assert (against.kind, against.confounder) == (VerdictKind.NONE, why)
 
 
-def test_a_run_without_a_result_is_shown_and_blocks_nothing() -> None:
-    lost = run(3, "DoRA", score=None, scores=None, items_hash="", status=RunStatus.FAILED, costs={})
-    found = compare_runs([run(1), run(2, "LoRA"), lost])
-    assert found.arms[2].score is None and found.arms[2].costs == ArmCosts(None, None, None, None)
-    assert found.arms[2].verdict is not None and found.arms[2].verdict.reason is Reason.NO_RESULT
-    assert found.scores_comparable
-
-
 @pytest.mark.parametrize(
     ("name", "value", "what"),
     [
@@ -222,13 +216,10 @@ def test_what_differs_is_named_with_its_arms(name: ConditionName, value: str, wh
     assert found.times_comparable is (not blocks or what is ConfounderKind.MEMORY_MEASURE)
 
 
-def test_costs_of_unknown_devices_do_not_compare() -> None:
+def test_costs_of_unknown_devices_and_times_of_overlapping_runs_do_not_compare() -> None:
     unknown = {name: value for name, value in HERE.items() if name != "device"}
     found = compare_runs([run(1, conditions=unknown), run(2, "LoRA", conditions=unknown)])
     assert not found.memory_comparable and not found.times_comparable
-
-
-def test_times_of_runs_side_by_side_on_a_worker_do_not_compare() -> None:
     first = span(0, 10)
     found = compare_runs([run(1, **first), run(2, "LoRA", **span(9, 12))])
     assert ConfounderKind.OVERLAP in whats(found)
@@ -388,7 +379,7 @@ def test_one_seed_sorts_items_by_who_is_right() -> None:
     assert which(flips, FlipKind.ANY, LORA) == [0, 1, 2, 3]
 
 
-def test_the_majority_speaks_for_an_arm_and_half_is_none() -> None:
+def test_a_majority_of_seeds_speaks_for_an_arm_unless_one_seed_is_chosen() -> None:
     full = [[1, 1, 1, 0], [1, 1, 0, 0]]
     lora = [[1, 0, 1, 1], [0, 0, 1, 1]]
     flips = Flips.of(study({FULL: full, LORA: lora}))
@@ -396,9 +387,6 @@ def test_the_majority_speaks_for_an_arm_and_half_is_none() -> None:
     assert which(flips, FlipKind.BETTER, LORA) == [2, 3]
     assert which(flips, FlipKind.SEEDS_DIFFER, LORA) == [0]
     assert which(flips, FlipKind.SEEDS_DIFFER, FULL) == [2]
-
-
-def test_a_seed_speaks_alone_where_it_is_asked_for() -> None:
     found = study({FULL: [[1, 1], [1, 0]], LORA: [[1, 0], [0, 1]]})
     assert which(Flips.of(found, 0), FlipKind.WORSE, LORA) == [1]
     assert which(Flips.of(found, 1), FlipKind.WORSE, LORA) == [0]
@@ -443,11 +431,8 @@ def test_counts_are_the_two_cells_of_mcnemars_table() -> None:
     assert flips.mcnemar(LORA) == McNemar.of(~table, table)
 
 
-def test_several_seeds_have_no_mcnemar() -> None:
+def test_several_seeds_have_no_mcnemar_and_runs_over_other_items_are_left_out() -> None:
     assert Flips.of(study({FULL: [[1, 0], [1, 0]], LORA: [[0, 1], [0, 1]]})).mcnemar(LORA) is None
-
-
-def test_runs_over_other_items_are_left_out() -> None:
     found = study({FULL: [[1, 0]], LORA: [[0, 1]], HEAD: [[1, 1, 1]]}, hashes={HEAD: "other"})
     flips = Flips.of(found)
     assert list(flips.arms) == [FULL, LORA]

@@ -69,7 +69,7 @@ def weighed(accuracies: dict[str, float | None], **changes: object) -> StudyComp
     return compare(SPEC, runs)
 
 
-def test_every_arm_is_held_against_the_reference() -> None:
+def test_arms_are_compared_with_the_reference_and_none_before_results() -> None:
     found = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7})
     assert found.reference.title == "full" and found.reference.verdict is None
     lora, head = found.others
@@ -79,9 +79,6 @@ def test_every_arm_is_held_against_the_reference() -> None:
     assert found.best_scores == {"full", "LoRA r=8"}
     assert found.complete and found.items == ITEMS
     assert found.base_score and found.base_score.mean == pytest.approx(0.2)
-
-
-def test_before_anything_has_ended_there_is_no_verdict_and_nothing_breaks() -> None:
     found = weighed({"full": None, "LoRA r=8": None, "head only": None})
     assert not found.complete
     assert all(arm.score is None and arm.costs is None for arm in found.arms)
@@ -106,24 +103,24 @@ def test_costs_are_the_mean_over_seeds_with_their_range() -> None:
     assert costs.train_seconds.mean == pytest.approx(3.5)
 
 
-def test_times_are_not_compared_between_devices() -> None:
+def test_times_are_not_compared_between_or_on_shared_devices() -> None:
     slow = result(0.9).model_dump() | {"environment": result().environment.model_dump() | {"device_name": "other"}}
     runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 1, result=RunResult.model_validate(slow))]
     found = compare(SPEC, runs)
     assert not found.times_comparable and not found.memory_comparable
     assert [c.name for c in found.conditions if not c.equal] == ["device"]
+    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 0)]
+    found = compare(SPEC, runs)
+    assert not found.times_comparable and found.memory_comparable
 
 
-def test_a_condition_is_equal_only_where_all_runs_of_all_arms_had_one_value() -> None:
+def test_a_condition_is_equal_only_where_every_run_had_one_value() -> None:
     other = result(0.9).model_dump() | {"environment": result().environment.model_dump() | {"device_name": "other"}}
     elsewhere = RunResult.model_validate(other)
     runs = [outcome(arm, 0, 0.9, place) for place, arm in enumerate(["full", "LoRA r=8"])]
     runs += [outcome(arm, 1, 0.9, 10 + place, result=elsewhere) for place, arm in enumerate(["full", "LoRA r=8"])]
     [device] = [c for c in compare(SPEC, runs).conditions if c.name == "device"]
     assert len(set(device.values.values())) == 1 and not device.equal
-
-
-def test_arms_with_weight_decays_of_their_own_were_not_held_equal() -> None:
     full, lora, head = SPEC.arms
     spec = SPEC.model_copy(update={"arms": [full, lora.model_copy(update={"weight_decay": 0.1}), head]})
     unequal = {c.name: c.values for c in compare(spec, []).conditions if not c.equal}
@@ -140,12 +137,6 @@ def test_an_arm_whose_one_seed_hints_that_it_is_worse_is_not_among_the_best() ->
 def test_the_untouched_model_is_held_against_the_reference_with_an_interval() -> None:
     seen = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7}).base_difference
     assert seen and seen.delta == pytest.approx(-0.7) and 0 < seen.half_width < 0.1
-
-
-def test_times_are_not_compared_when_runs_shared_the_device() -> None:
-    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 0)]
-    found = compare(SPEC, runs)
-    assert not found.times_comparable and found.memory_comparable
 
 
 def test_a_run_over_other_test_items_is_left_out_of_the_verdict() -> None:
@@ -166,14 +157,11 @@ def changed(**environment: object) -> RunResult:
     return result(0.9).model_copy(update={"environment": where})
 
 
-def test_the_number_format_of_frozen_weights_is_the_methods_own_and_forbids_no_comparison() -> None:
+def test_the_method_decides_the_dtype_of_frozen_weights_and_precision_is_a_condition() -> None:
     full, lora = changed(precision="bf16"), changed(precision="bf16", frozen_dtype="bfloat16")
     found = compare(SPEC, [outcome("full", 0, 0.9, 0, result=full), outcome("LoRA r=8", 0, 0.9, 1, result=lora)])
     assert found.memory_comparable and found.times_comparable
     assert [c.name for c in found.conditions if not c.equal] == []
-
-
-def test_what_is_computed_in_is_a_condition() -> None:
     runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 1, result=changed(precision="bf16"))]
     found = compare(SPEC, runs)
     assert not found.memory_comparable and not found.times_comparable
@@ -203,15 +191,12 @@ def test_forgetting_is_the_mean_over_the_seeds_that_measured_it() -> None:
     assert not any(arm.forgetting for arm in compare(SPEC, runs[2:]).arms)
 
 
-def test_what_a_study_can_show_follows_from_the_items_that_were_seen() -> None:
+def test_a_study_can_show_what_its_test_items_permit() -> None:
     assumed = compare(SPEC, [], test_items=ITEMS).detectable_difference
     alike = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.9}).detectable_difference
     unlike = weighed({"full": 0.9, "LoRA r=8": 0.5, "head only": 0.2}).detectable_difference
     assert assumed and alike and unlike
     assert alike < assumed < unlike
-
-
-def test_a_single_test_item_can_show_nothing() -> None:
     assert compare(SPEC, [], test_items=1).detectable_difference is None
 
 
@@ -305,7 +290,7 @@ def reference(right: int, seeds: int = 3) -> Scores:
     return scores
 
 
-def test_a_baseline_far_below_is_beaten_and_one_at_the_same_height_is_not() -> None:
+def test_baselines_that_are_not_beaten_come_strongest_first() -> None:
     trivial, tfidf = baseline_results(
         [stored("most-frequent", 100), stored("tfidf", 318)], "accuracy", reference(320), "h", 0.95
     )
@@ -313,9 +298,6 @@ def test_a_baseline_far_below_is_beaten_and_one_at_the_same_height_is_not() -> N
     assert trivial.beaten and trivial.difference and trivial.difference.mean == pytest.approx(-0.55)
     assert not tfidf.beaten
     assert unbeaten([trivial, tfidf]) == [tfidf]
-
-
-def test_of_several_that_are_not_beaten_the_strongest_comes_first() -> None:
     known = [stored("most-frequent", 310), stored("tfidf", 330), stored("embeddings", 320)]
     results = baseline_results(known, "accuracy", reference(300), "h", 0.95)
     assert [result.stored.kind for result in unbeaten(results)] == ["tfidf", "embeddings", "most-frequent"]

@@ -139,14 +139,11 @@ def test_shares_hold_over_all_labels_and_nearly_within_each(n: int, kinds: int, 
         assert abs((mine == TEST).sum() - test * len(mine)) <= 1
 
 
-def test_another_seed_makes_another_split_of_the_same_sizes() -> None:
+def test_another_seed_changes_every_split_and_more_rows_change_few() -> None:
     hashes = rows(list(range(1000)))
     first, second = (assign(hashes, None, Splitting(seed=seed)) for seed in (0, 1))
     assert np.bincount(first).tolist() == np.bincount(second).tolist() == [800, 100, 100]
     assert 60 < (second[first == TEST] != TEST).sum() < 100
-
-
-def test_more_rows_move_few_of_those_that_were_there() -> None:
     before = assign(rows(list(range(1000))), None, Splitting())
     after = assign(rows(list(range(1100))), None, Splitting())[:1000]
     assert (before != after).mean() < 0.05
@@ -210,17 +207,11 @@ def test_a_smaller_share_is_a_subset_of_a_larger_one_in_the_same_order(one: floa
     assert smaller == [row for row in NUMBERED if row in set(smaller)]
 
 
-def test_the_share_is_rounded_and_is_never_empty() -> None:
+def test_a_share_is_rounded_never_empty_and_independent_of_the_order() -> None:
     assert [len(training_rows(NUMBERED, share)) for share in (1e-6, 0.1, 0.333, 1)] == [1, 20, 67, 200]
     assert training_rows(NUMBERED, 1) == NUMBERED
     assert training_rows([], 0.5) == []
-
-
-def test_the_choice_does_not_depend_on_the_order_of_the_rows() -> None:
     assert set(training_rows(NUMBERED[::-1], 0.25)) == set(training_rows(NUMBERED, 0.25))
-
-
-def test_repeated_rows_are_counted_one_by_one() -> None:
     assert len(training_rows([NUMBERED[0]] * 10, 0.5)) == 5
 
 

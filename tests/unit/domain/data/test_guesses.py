@@ -137,24 +137,15 @@ def test_several_labels_are_no_unlabelled_dataset(tmp_path: Path, name: str, lab
     assert sentence in scan.reason and name in scan.reason
 
 
-def test_half_stars_are_labels(tmp_path: Path) -> None:
+def test_half_stars_are_labels_and_ambiguous_columns_are_left_to_the_reader(tmp_path: Path) -> None:
     scan = scan_of(tmp_path, {"text": text, "rating": lambda chance, row: f"{chance.randint(1, 10) / 2}"})
     assert scan.mapping is not None and scan.mapping.columns["label"] == "rating"
-
-
-def test_two_columns_with_few_values_are_left_to_the_reader(tmp_path: Path) -> None:
     scan = scan_of(tmp_path, {"review": text, "verdict": one_of("a", "b"), "tone": one_of("c", "d", "e")})
     assert scan.mapping is not None
     assert scan.mapping.format == "text"
     assert "verdict" in scan.reason and "tone" in scan.reason
-
-
-def test_of_two_long_texts_none_is_chosen(tmp_path: Path) -> None:
     scan = scan_of(tmp_path, {"first": text, "second": text, "same": one_of("0", "1")})
     assert scan.mapping is None
-
-
-def test_short_texts_beside_few_values_are_not_guessed(tmp_path: Path) -> None:
     scan = scan_of(tmp_path, {"name": short_text, "colour": one_of("red", "blue")})
     assert scan.mapping is None
 
@@ -209,15 +200,12 @@ def test_a_dataset_is_named_after_its_file_without_the_split(file: str, name: st
     assert dataset_name(file) == name
 
 
-def test_splits_come_from_files_or_a_column() -> None:
+def test_splits_come_from_files_or_from_a_column_with_known_values() -> None:
     assert guess_splitting(["train", "test"], []).names == {"train": ["train"], "test": ["test"]}
     assert guess_splitting(["train", "extra"], []).kind == "random"
     told = Column(name="Split", kind="text", distinct=2, values={"train": 3, "dev": 1})
     found = guess_splitting([""], [told])
     assert (found.column, found.names) == ("Split", {"train": ["train"], "validation": ["dev"]})
-
-
-def test_a_column_says_nothing_where_its_values_are_unknown() -> None:
     columns = [Column(name="x", kind="text"), Column(name="y", kind="text")]
     assert guess_mapping(columns, 10).mapping is None
 

@@ -18,12 +18,9 @@ from app.domain.data.tagging import (
 )
 
 
-def test_b_begins_an_entity_and_i_continues_one_of_its_type() -> None:
+def test_b_begins_an_entity_i_continues_one_and_plain_tags_are_entities_of_a_word() -> None:
     tags = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-PER", "", "I-LOC"]
     assert entities(tags) == [Entity("PER", 0, 2), Entity("LOC", 3, 4), Entity("LOC", 4, 5)]
-
-
-def test_a_plain_tag_is_an_entity_of_one_word_so_that_f1_is_the_share_of_right_words() -> None:
     true, predicted = ["NOUN", "VERB", "NOUN", "DET"], ["NOUN", "NOUN", "NOUN", "DET"]
     assert entities(["NOUN", "NOUN"]) == [Entity("NOUN", 0, 1), Entity("NOUN", 1, 2)]
     assert Hits.of(true, predicted).f1(of_none=1.0) == 0.75
@@ -116,7 +113,7 @@ def test_entities_are_shown_in_brackets_and_plain_tags_behind_their_word() -> No
     assert in_brackets(["cats", "sleep"], ["NOUN", ""]) == "cats/NOUN sleep"
 
 
-def test_a_text_has_the_words_of_a_corpus_at_their_places() -> None:
+def test_words_of_a_text_have_their_places_also_with_emoji() -> None:
     text = "(Ada's U.S. visa cost $1,000)…  Ну, नमस्ते!"
     spans = list(word_spans(text))
     words = ["(", "Ada's", "U.S", ".", "visa", "cost", "$", "1,000", ")", "…", "Ну", ",", "नमस्ते", "!"]
@@ -124,9 +121,6 @@ def test_a_text_has_the_words_of_a_corpus_at_their_places() -> None:
     joined = " ".join(words)
     assert [joined[span.start : span.end] for span in joined_spans(words)] == words
     assert list(word_spans("  ")) == []
-
-
-def test_an_emoji_with_its_modifiers_is_one_word() -> None:
     text = "👩‍👩‍👧 обича 🇧🇬🇫🇷! 👍🏽❤️ ☀️, 1️⃣ cafe\u0301."
     words = ["👩‍👩‍👧", "обича", "🇧🇬", "🇫🇷", "!", "👍🏽", "❤️", "☀️", ",", "1️⃣", "cafe\u0301", "."]
     assert [text[span.start : span.end] for span in word_spans(text)] == words

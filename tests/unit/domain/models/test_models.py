@@ -47,13 +47,10 @@ def test_trainable_parameters_follow_the_formulas() -> None:
     assert count(two.model_copy(update={"bias": "lora_only"})) == HEAD + 2 * 4 * 64 + 2 * 32
 
 
-def test_what_does_not_fit_is_not_counted() -> None:
+def test_incompatible_methods_are_not_counted_and_the_default_is_all_linear_layers() -> None:
     assert TINY_FACTS.trainable_parameters(LoraSpec(target_modules=["q_proj"]), TASK, 5) is None
     assert TINY_FACTS.trainable_parameters(PrefixSpec(), TASK, 5) is None
     assert TINY_FACTS.trainable_parameters(LoraSpec(), "causal-lm", 0) is None
-
-
-def test_all_linear_layers_but_the_head_are_the_default() -> None:
     assert LoraSpec().targets(TINY) == TINY.linear
     assert not any(TINY.in_head(m.name) for m in TINY.linear)
 
@@ -82,14 +79,11 @@ def test_a_target_is_a_name_or_its_end_after_a_dot(targets: list[str]) -> None:
     assert len(LoraSpec(target_modules=targets).targets(TINY)) == 1
 
 
-def test_a_pattern_is_for_whole_names() -> None:
+def test_a_pattern_matches_whole_names_and_no_part_of_one() -> None:
     assert [m.name for m in LoraSpec(target_modules=r".*\.(query|key)").targets(TINY)] == [
         "bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.attention.self.key"
     ]  # fmt: skip
     assert LoraSpec(target_modules="query").targets(TINY) == []
-
-
-def test_a_target_that_is_only_part_of_a_name_fits_nothing() -> None:
     problem = TINY_FACTS.incompatibility(LoraSpec(target_modules=["uery"]), TASK)
     assert problem is not None
     assert problem.message == "BertForSequenceClassification has no linear module 'uery'"
@@ -151,16 +145,13 @@ def test_a_folded_tree_loses_nothing(model: TaskModel) -> None:
     assert len(every(tree)) < len(model.parameters)
 
 
-def test_blocks_that_are_alike_stand_once() -> None:
+def test_blocks_stand_once_if_they_are_alike_and_apart_if_they_differ() -> None:
     blocks = every(TREE)[BLOCKS]
     assert (blocks.label, len(blocks.names)) == ("encoder.layer.0-5", 6)
     query = every(TREE)[f"{BLOCKS}.attention.self.query"]
     assert (len(query.names), query.parameters) == (6, 6 * (384 * 384 + 384))
     assert every(TREE)["classifier"].new
-
-
-def test_a_block_that_differs_stands_apart() -> None:
-    """T5's first block alone has a table of relative positions."""
+    # T5's first block alone has a table of relative positions.
     more = ParameterFacts(name="bert.encoder.layer.0.table.weight", shape=(32, 12))
     model = BERT.model_copy(update={"parameters": [*BERT.parameters, more]})
     found = every(module_tree(model))
@@ -186,15 +177,12 @@ def test_targets_name_what_is_chosen_and_nothing_else(keys: list[str], targets: 
     assert [m.name for m in chosen(found, BERT.linear)] == [m.name for m in BERT.linear if m.name in set(layers)]
 
 
-def test_a_long_list_becomes_a_pattern_that_says_the_same() -> None:
+def test_a_long_list_becomes_a_short_exact_pattern() -> None:
     model = bert(layers=12, width=8, inner=8, words=9, positions=9, heads=2)
     layers = chosen_layers(module_tree(model), ["bert.encoder.layer.0-11.output.dense"])
     found = targets_of(layers, model)
     assert found == r"(?:.*\.)?(?:\d+\.output\.dense)"
     assert [m.name for m in chosen(found, model.linear)] == layers
-
-
-def test_any_choice_of_kinds_of_layers_is_written_exactly_and_short() -> None:
     leaves = [leaf for module in TREE for leaf in module.leaves()]
     for bits in range(1, 2 ** len(leaves)):
         layers = [name for at, leaf in enumerate(leaves) if bits >> at & 1 for name in leaf.names]
@@ -323,13 +311,10 @@ def test_a_summary_is_of_medians_and_counts_what_was_left_out() -> None:
     assert summary.weight_effective_rank == pytest.approx(4)
 
 
-def test_half_a_rank_is_rounded_up_since_half_a_direction_holds_nothing() -> None:
+def test_half_a_rank_is_rounded_up_and_without_a_matrix_there_is_no_summary() -> None:
     summary = WeightDeltas(matrices=[matrix([1, 0, 0, 0]), matrix([1, 1, 0, 0])]).summary
     assert summary is not None
     assert summary.rank_90 == 2  # the median is 1.5
-
-
-def test_without_a_matrix_there_is_no_summary() -> None:
     assert WeightDeltas(unchanged="head").summary is None
     assert WeightDeltas(late=3).summary is None
 
@@ -358,43 +343,36 @@ def test_the_first_of_the_order_are_of_every_kind_of_module() -> None:
     assert {place % 6 for place in spread_order(36)[:12]} == set(range(6))
 
 
-def test_a_single_direction_is_all_of_it() -> None:
+def test_known_spectra_give_the_numbers_of_the_formulas() -> None:
     found = Spectrum.of(np.array([3.0, 0.0, 0.0]))
     assert (found.effective_rank, found.stable_rank, found.norm) == (1.0, 1.0, 3.0)
     assert (found.rank_50, found.rank_90, found.rank_99) == (1, 1, 1)
     assert found.energy == [1.0, 1.0, 1.0]
-
-
-def test_equal_directions_count_in_full() -> None:
     found = Spectrum.of(np.full(10, 2.0))
     assert found.effective_rank == pytest.approx(10)
     assert found.stable_rank == pytest.approx(10)
     assert (found.rank_50, found.rank_90, found.rank_99) == (5, 9, 10)
     assert found.energy_at(1) == pytest.approx(0.1)
     assert found.energy_at(8) == pytest.approx(0.8)
-
-
-def test_a_known_spectrum_gives_the_numbers_of_the_formulas() -> None:
     values = np.array([4.0, 3.0, 0.0])  # energies 16 and 9 of 25; shares of the sum 4/7 and 3/7
     assert energy_kept(values).tolist() == pytest.approx([0.64, 1.0, 1.0])
     entropy = -(4 / 7 * math.log(4 / 7) + 3 / 7 * math.log(3 / 7))
     assert effective_rank(values) == pytest.approx(math.exp(entropy))
     assert stable_rank(values) == pytest.approx(25 / 16)
     assert [rank_holding(share, values) for share in (0.5, 0.64, 0.65, 1.0)] == [1, 1, 2, 2]
-
-
-def test_a_matrix_of_zeros_has_rank_0_and_every_rank_holds_it() -> None:
     found = Spectrum.of(np.zeros(4))
     assert (found.effective_rank, found.stable_rank, found.rank_90, found.norm) == (0.0, 0.0, 0, 0.0)
     assert found.energy_at(1) == 1.0
 
 
-def test_the_scale_changes_the_norm_alone() -> None:
+def test_the_scale_changes_the_norm_alone_and_ranks_are_two_to_a_doubling() -> None:
     values = np.array([5.0, 2.0, 1.0])
     one, other = Spectrum.of(values), Spectrum.of(1e-9 * values)
     assert other.norm == pytest.approx(1e-9 * one.norm)
     assert other.effective_rank == pytest.approx(one.effective_rank)
     assert other.energy == pytest.approx(one.energy)
+    assert ranks_shown(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
+    assert (ranks_shown(1), ranks_shown(0)) == ([1], [])
 
 
 def test_many_values_are_thinned_to_a_few_and_the_energies_stay_exact() -> None:
@@ -409,11 +387,6 @@ def test_many_values_are_thinned_to_a_few_and_the_energies_stay_exact() -> None:
     for rank in (5, 21, 100, 700):
         assert exact[rank - 1] - 0.02 < found.energy_at(rank) <= exact[rank - 1]
     assert found.energy_at(5000) == 1.0
-
-
-def test_ranks_are_two_to_a_doubling_and_end_with_the_last() -> None:
-    assert ranks_shown(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
-    assert (ranks_shown(1), ranks_shown(0)) == ([1], [])
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])

@@ -60,24 +60,24 @@ def test_the_remedy_keeps_the_rows_of_a_step(size: int, remedy: str) -> None:
     assert path == "devices" and remedy in message
 
 
-def test_padding_free_batches_are_for_one_device() -> None:
+def test_what_cannot_be_distributed_is_refused_by_name() -> None:
     with pytest.raises(ValidationError) as error:
         TrainingBudget(devices=2, gradient_accumulation_steps=2, padding_free=True)
     path, message = problem(error)
     assert path == "devices" and "padding_free" in message
-
-
-def test_a_method_that_cannot_be_distributed_is_refused_by_name() -> None:
     clash = LeanFullSpec().clash(training(2, 2))
     assert clash is not None and clash.path == "training.devices" and "lean full" in str(clash.message)
     assert LeanFullSpec().clash(training(1, 2)) is None
     assert FullSpec().clash(training(2, 2)) is None
 
 
-def test_an_arm_may_have_its_own_number_of_devices() -> None:
+def test_an_arm_has_its_own_devices_which_divide_a_searched_batch_size() -> None:
     full, lora = ArmSpec(method=FullSpec(), devices=2), ArmSpec(method=LoraSpec())
     runs = study(training(1, 2), full, lora).owed()
     assert {run.arm: run.spec.training.devices for run in runs} == {"full": 2, lora.label: 1}
+    arm = ArmSpec(method=FullSpec())
+    settled = arm.at(Configuration(batch_size=16), training(2, 2, size=16))
+    assert (settled.per_device_train_batch_size, settled.gradient_accumulation_steps) == (8, 2)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,6 @@ def test_an_arm_that_its_devices_cannot_divide_is_named(budget: TrainingBudget, 
     with pytest.raises(ValidationError) as error:
         study(budget, arm)
     assert problem(error)[0] == path
-
-
-def test_a_searched_batch_size_is_divided_among_the_devices() -> None:
-    arm = ArmSpec(method=FullSpec())
-    settled = arm.at(Configuration(batch_size=16), training(2, 2, size=16))
-    assert (settled.per_device_train_batch_size, settled.gradient_accumulation_steps) == (8, 2)
 
 
 RESULT = result()
@@ -260,19 +254,16 @@ def test_a_single_spike_survives(place: int, height: float) -> None:
     assert place in lttb(np.arange(10_000.0), y, 100)
 
 
-def test_each_point_spans_the_largest_triangle_of_its_bucket() -> None:
+def test_points_span_the_largest_triangle_at_their_places() -> None:
     """By hand, of nine points in five: the buckets are the second and third, fourth and fifth, sixth to eighth."""
     x, y = np.arange(9.0), np.array([0, 1, 5, 4, -3, 2, 0, 9, 1], dtype=float)
     assert lttb(x, y, 5).tolist() == [0, 2, 4, 7, 8]
-
-
-def test_the_same_values_elsewhere_span_other_triangles() -> None:
     y = np.array([0.0, 0.0, 8.5, 10.0])
     assert lttb(np.array([0.0, 1.0, 9.0, 10.0]), y, 3).tolist() == [0, 1, 3]
     assert lttb(np.array([0.0, 0.2, 9.0, 10.0]), y, 3).tolist() == [0, 2, 3]
 
 
-def test_values_that_are_not_finite_push_out_no_others() -> None:
+def test_values_that_are_not_finite_push_out_no_others_and_keep_their_places() -> None:
     """One in ten of a curve far from zero: what is kept shows the curve nearly everywhere, and its spike."""
     y = 5 + np.random.default_rng(0).normal(size=10_000)
     y[::10] = np.nan
@@ -280,9 +271,6 @@ def test_values_that_are_not_finite_push_out_no_others() -> None:
     kept = lttb(np.arange(10_000.0), y, 100)
     assert np.isfinite(y[kept]).mean() > 0.9
     assert 4321 in kept
-
-
-def test_where_nothing_is_finite_places_are_kept() -> None:
     kept = lttb(np.arange(1000.0), np.full(1000, np.nan), 50)
     assert len(kept) == 50
     assert np.diff(kept).max() < 45
@@ -338,14 +326,11 @@ def test_seeds_at_different_seconds_are_read_on_one_grid_and_not_beyond_their_en
     assert found.seeds.tolist() == [2, 2, 1]
 
 
-def test_a_value_that_is_not_finite_is_left_out_of_mean_and_band() -> None:
+def test_means_leave_out_what_is_not_finite_and_need_a_seed() -> None:
     steps = np.arange(3.0)
     found = seed_band([(steps, np.array([1.0, np.nan, 1.0])), (steps, np.array([3.0, 3.0, np.inf]))])
     assert found.mean.tolist() == [2.0, 3.0, 1.0]
     assert found.high.tolist() == [3.0, 3.0, 1.0]
-
-
-def test_without_a_seed_there_is_nothing() -> None:
     assert len(seed_band([]).x) == 0
     assert seed_band([(np.zeros(0), np.zeros(0))]).fewer_from is None
 

@@ -91,12 +91,9 @@ def test_where_neither_decides_alone_both_together_may() -> None:
     assert required_sample(seen, 0.01).seeds == 17, "a gain is no obstacle to being enough"
 
 
-def test_items_cannot_decide_what_seeds_leave_open() -> None:
+def test_neither_items_nor_seeds_decide_what_the_other_leaves_open() -> None:
     seen = replace(difference(runs(2, 500, 0.04, 1), runs(2, 500, 0.04, 2)), delta=0.01)
     assert required_sample(seen, 0.02).items is None
-
-
-def test_seeds_cannot_decide_what_items_leave_open() -> None:
     a = np.random.default_rng(1).integers(0, 2, 100).astype(float)
     seen = difference(np.tile(a, (3, 1)), np.tile(a[::-1], (3, 1)))
     assert required_sample(replace(seen, delta=0.005), 0.01).seeds is None
@@ -146,21 +143,15 @@ def test_values_between_right_and_wrong_are_assumed_to_vary_less() -> None:
     assert detectable_difference(646, 3, 0.5, **seen) == detectable_difference(646, 3, 0.5, disagreement=0.05)
 
 
-def test_the_disagreement_seen_is_the_share_of_items_on_which_two_equal_runs_differ() -> None:
+def test_disagreement_is_the_share_of_items_on_which_equal_runs_differ() -> None:
     a = np.zeros((1, 1000))
     b = a.copy()
     a[0, :30], b[0, 30:60] = 1, 1
     assert observed_disagreement([a, b]) == pytest.approx(0.06, rel=0.01)
     assert observed_disagreement([np.tile(a, (3, 1)), b]) == pytest.approx(0.06, rel=0.01)
     assert observed_disagreement([a / 2, b / 2]) == pytest.approx(0.015, rel=0.01)
-
-
-def test_a_difference_that_is_the_same_on_every_item_is_no_disagreement() -> None:
     a = np.linspace(0, 0.9, 500)[None, :]
     assert observed_disagreement([a, a + 0.1]) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_one_arm_alone_shows_no_disagreement() -> None:
     assert observed_disagreement([np.ones((3, 10))]) is None
     assert observed_disagreement([np.ones((3, 10)), np.ones((0, 10))]) is None
 

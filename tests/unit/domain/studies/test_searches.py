@@ -38,15 +38,12 @@ def mistakes(search: dict[str, Any], tuning: Any = "random", **values: Any) -> l
     return [(f.path, str(f.message), str(f.remedy)) for f in field_errors(error.value.errors())]
 
 
-def test_a_grid_has_every_combination() -> None:
+def test_a_grid_has_every_combination_and_is_even_on_its_scale() -> None:
     space = SearchSpace(learning_rate=DimensionSpec(values=(1e-4, 1e-3)), r=DimensionSpec(low=4, high=16))
     assert [(c.learning_rate, c.r) for c in space.grid(3)] == [
         (1e-4, 4), (1e-4, 8), (1e-4, 16), (1e-3, 4), (1e-3, 8), (1e-3, 16)
     ]  # fmt: skip
     assert space.size == 6
-
-
-def test_a_grid_over_a_range_is_even_on_its_scale() -> None:
     space = SearchSpace(learning_rate=DimensionSpec(low=1e-4, high=1e-2), weight_decay=DimensionSpec(low=0, high=0.1))
     assert [c.learning_rate for c in space.grid(3)][::3] == [1e-4, 1e-3, 1e-2]
     assert [c.weight_decay for c in space.grid(3)][:3] == [0, 0.05, 0.1]
@@ -83,13 +80,10 @@ def test_alpha_keeps_its_ratio_to_the_rank_unless_it_is_searched() -> None:
     assert arm.at(Configuration(), budget) is arm
 
 
-def test_searched_epochs_replace_the_steps_of_the_budget() -> None:
+def test_searched_epochs_replace_the_budgets_steps_and_a_searched_rank_names_no_arm() -> None:
     spec = study({"num_train_epochs": [1, 2]}, {"kind": "grid", "rates": 2}, training={"max_steps": 9})
     training = spec.run(spec.arms[0], 0, Configuration(num_train_epochs=2)).training
     assert (training.num_train_epochs, training.max_steps) == (2, None)
-
-
-def test_an_arm_whose_rank_is_searched_is_not_named_after_one() -> None:
     assert study({"r": [4, 8, 16]}, "grid").arms[0].title == "LoRA r tuned"
 
 
@@ -280,13 +274,10 @@ def test_a_budget_of_trials_is_used_up_exactly(kind: type[RandomTuning]) -> None
     assert step == Chosen(best.configuration)
 
 
-def test_seeds_count_as_trials() -> None:
+def test_seeds_count_as_trials_and_a_random_search_is_queued_at_once() -> None:
     step = next_step(RandomTuning(budget=9, seeds=2), RATES, ())
     assert isinstance(step, Try)
     assert len(step.configurations) == 4
-
-
-def test_a_random_search_of_trials_is_queued_at_once() -> None:
     step = next_step(RandomTuning(budget=6), RATES, ())
     assert isinstance(step, Try)
     assert len(step.configurations) == 6
@@ -303,28 +294,19 @@ def test_tokens_and_seconds_are_not_exceeded(kind: type[RandomTuning], unit: Any
     assert cost(unit, trials) == 10 * each <= budget
 
 
-def test_a_budget_below_the_first_trial_ends_with_it() -> None:
+def test_a_search_ends_with_its_budget_its_space_or_failures() -> None:
     trials, step = play(TpeTuning(budget=5, unit="seconds"), RATES, near)
     assert len(trials) == 1
     assert step == Chosen(trials[0].configuration)
-
-
-def test_tokens_of_a_failed_trial_are_those_of_its_steps() -> None:
     one = RATES.draw(1, 0)[0]
     trials = [trial(one, 0.5, tokens=1000, steps=10), trial(one, None, 2, steps=5)]
     assert cost("tokens", trials) == 1500
     assert cost("tokens", trials[1:]) == 0
     assert (cost("trials", trials), cost("seconds", trials)) == (2, 40)
-
-
-def test_an_arm_that_always_fails_does_not_search_for_ever() -> None:
     trials, step = play(RandomTuning(budget=1e9, unit="tokens"), RATES, lambda _one: None)
     assert step == AllFailed()
     assert len(trials) <= 12
     assert play(TpeTuning(budget=7), RATES, lambda _one: None)[1] == AllFailed()
-
-
-def test_a_space_that_is_used_up_ends_the_search() -> None:
     two = SearchSpace(learning_rate=DimensionSpec(low=1.0, high=1.01))
     for tuning in (RandomTuning(budget=1e9, unit="seconds"), TpeTuning(budget=1e9, unit="tokens")):
         trials, step = play(tuning, two, lambda _one: 0.5)
@@ -334,7 +316,7 @@ def test_a_space_that_is_used_up_ends_the_search() -> None:
     assert sorted(one.configuration.r or 0 for one in trials) == [4, 8, 16, 32]
 
 
-def test_tpe_is_deterministic_and_finds_better_rates_than_chance() -> None:
+def test_tpe_is_deterministic_better_than_chance_and_avoids_failures() -> None:
     first, again = (play(TpeTuning(budget=20), BOTH, near)[0] for _ in range(2))
     assert first == again
     other = play(TpeTuning(budget=20, seed=100), BOTH, near)[0]
@@ -342,9 +324,6 @@ def test_tpe_is_deterministic_and_finds_better_rates_than_chance() -> None:
     guided = [one.score or 0 for seed in range(8) for one in play(TpeTuning(budget=20, seed=seed), BOTH, near)[0][10:]]
     drawn = [one.score or 0 for seed in range(8) for one in play(RandomTuning(budget=20, seed=seed), BOTH, near)[0]]
     assert sum(guided) / len(guided) > sum(drawn) / len(drawn) + 0.02
-
-
-def test_tpe_avoids_where_trials_fail() -> None:
     trials, _step = play(TpeTuning(budget=24), RATES, lambda one: None if (one.learning_rate or 0) > 1e-3 else 0.5)
     late = [one.configuration.learning_rate or 0 for one in trials[12:]]
     assert sum(rate > 1e-3 for rate in late) < len(late) / 3, "by chance half of them would"

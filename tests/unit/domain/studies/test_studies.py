@@ -20,19 +20,13 @@ def study(**changes: object) -> StudySpec:
     )
 
 
-def test_runs_are_owed_seed_by_seed_so_that_a_partial_verdict_comes_early() -> None:
+def test_runs_come_seed_by_seed_with_their_own_seed_and_rate_and_one_budget() -> None:
     assert [(r.arm, r.seed) for r in study().owed()] == [("full", 0), ("LoRA r=8", 0), ("full", 1), ("LoRA r=8", 1)]
-
-
-def test_every_run_gets_its_own_seed_and_its_methods_rate() -> None:
     owed = study(arms=[FULL, ArmSpec(method=LoraSpec(), learning_rate=3e-4, weight_decay=0.1)]).owed()
     assert [r.spec.training.seed for r in owed] == [0, 0, 1, 1]
     assert owed[1].spec.training.learning_rate == 3e-4
     assert owed[1].spec.training.weight_decay == 0.1
     assert owed[0].spec.training.weight_decay == 0.0
-
-
-def test_all_arms_share_the_budget() -> None:
     shared = [
         run.spec.training.model_dump(exclude={"learning_rate", "weight_decay", "seed"}) for run in sample.study().owed()
     ]
@@ -71,13 +65,10 @@ def test_an_argument_of_an_arm_has_the_limits_of_the_budgets(wrong: dict[str, fl
         ArmSpec.model_validate({"method": {"kind": "full"}} | wrong)
 
 
-def test_the_reference_is_the_full_arm_unless_another_is_named() -> None:
+def test_the_reference_is_full_unless_named_and_equal_arms_are_refused() -> None:
     assert study(arms=[LORA, FULL]).reference_arm == "full"
     assert study(reference="LoRA r=8").reference_arm == "LoRA r=8"
     assert study(arms=[LORA]).reference_arm == "LoRA r=8"
-
-
-def test_two_arms_of_one_method_need_different_settings() -> None:
     twice = [ArmSpec(method=LoraSpec(r=8), learning_rate=rate, name=f"lr {rate}") for rate in (1e-3, 1e-4)]
     assert len(study(arms=twice).owed()) == 4
     with pytest.raises(ValidationError, match="Two arms are named"):
@@ -136,26 +127,16 @@ def test_a_default_name_has_what_differs(arms: list[dict[str, Any]], names: list
     assert [arm.name for arm in named(*arms).arms] == names
 
 
-def test_an_arm_that_is_added_changes_no_other_name() -> None:
+def test_default_names_are_stable_and_bounded() -> None:
     first = named(lora(target_modules=["key"]))
     whole = named(*first.arms, LORA_ARM, lora(target_modules=["key"]) | {"learning_rate": 1e-4})
     assert [arm.name for arm in whole.arms] == ["LoRA r=8", "LoRA r=8 lr=0.0018", "LoRA r=8 key lr=0.0001"]
-
-
-def test_where_the_short_name_is_taken_a_default_is_named() -> None:
-    first = named(lora(target_modules=["key"]))
     assert [arm.name for arm in named(*first.arms, LORA_ARM).arms] == ["LoRA r=8", "LoRA r=8 all-linear"]
-
-
-def test_a_name_that_would_be_too_long_is_numbered() -> None:
     modules = [f"encoder.layer.{n}.attention.self.query" for n in range(4)]
     assert [arm.name for arm in named(LORA_ARM, lora(target_modules=modules)).arms] == ["LoRA r=8", "LoRA r=8 (2)"]
+    assert ArmSpec.model_validate(LORA_ARM).title == "LoRA r=8"
 
 
 def test_default_names_are_left_out_where_arms_are_edited() -> None:
     arms = named(LORA_ARM, LORA_ARM | {"learning_rate": 1e-3}, FULL_ARM | {"name": "mine"}).arms
     assert [arm.name for arm in without_default_names(arms)] == ["", "", "mine"]
-
-
-def test_an_arm_alone_has_its_methods_label() -> None:
-    assert ArmSpec.model_validate(LORA_ARM).title == "LoRA r=8"

@@ -138,13 +138,10 @@ def test_identical_predictions_are_no_proof_of_equality(seeds: int, items: int) 
         assert seen.half_width >= stats.t.ppf(0.975, items - 1) / items * 0.999
 
 
-def test_one_item_says_nothing_of_others() -> None:
+def test_one_item_or_other_items_give_no_interval() -> None:
     seen = difference(np.ones((3, 1)), np.zeros((2, 1)))
     assert (seen.delta, seen.limits, seen.usable, seen.p_value) == (1, (-inf, inf), False, 1)
     assert not score_interval(np.ones((3, 1))).usable
-
-
-def test_arms_may_have_different_numbers_of_seeds_but_not_of_items() -> None:
     assert difference(runs(2, 50, 1), runs(5, 50, 2)).reference_seeds == 5
     with pytest.raises(ValueError, match="the same items"):
         difference(runs(2, 50, 1), runs(2, 51, 2))
@@ -156,7 +153,7 @@ def test_what_is_not_a_matrix_of_scores_is_refused(scores: Scores) -> None:
         score_interval(scores)
 
 
-def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:
+def test_an_estimate_covers_items_and_with_several_seeds_also_seeds() -> None:
     rng = np.random.default_rng(4)
     hits = 0
     for _ in range(2000):
@@ -164,9 +161,6 @@ def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:
         seen = score_interval(items + seeds + 0.3 * rng.standard_normal((4, 100)), span=UNLIMITED)
         hits += seen.low < 0 < seen.high
     assert 0.93 < hits / 2000 < 0.975
-
-
-def test_an_estimate_from_one_seed_covers_the_items_only() -> None:
     x = runs(1, 300, 6)
     seen = score_interval(x)
     known = stats.ttest_1samp(x[0], 0).confidence_interval()

@@ -60,7 +60,7 @@ def test_ratings_move_the_difference_by_the_least_that_agrees_with_them() -> Non
     assert compared(result, {(3, 4): ratings[1, 2]}).error is None, "of other runs"
 
 
-def test_an_item_without_a_score_may_be_anything() -> None:
+def test_an_item_without_a_score_may_be_anything_and_widens_its_arm() -> None:
     scores: dict[int, list[int | None]] = {1: [3] * 10, 2: [3, 4] * 5}
     whole = compared(judged(scores))
     scores[2] = [3, 4] * 4 + [3, None]
@@ -70,6 +70,11 @@ def test_an_item_without_a_score_may_be_anything() -> None:
     assert arm.low < whole.low and arm.high > whole.high
     nothing = compared(judged({1: [3] * 4, 2: [None, None, None, 3]}))
     assert nothing.corrected is None and nothing.verdict is VerdictKind.NONE
+    arm = compared(judged({1: [3] * 50, 2: [4] * 40 + [None] * 10})).score
+    assert arm is not None and arm.mean == pytest.approx(0.75)
+    assert arm.low <= 0.8 * 0.75 and arm.high >= 0.8 * 0.75 + 0.2, "with 0 and with 1 in the place of the others"
+    few = compared(judged({1: [3] * 4, 2: [1, 5, None, None]})).score
+    assert few is not None and (few.low, few.high) == (0, 1)
 
 
 def test_raters_who_contradict_each_other_do_not_both_agree_with_the_judge() -> None:
@@ -88,14 +93,6 @@ def test_people_agree_on_items_that_they_rated_not_on_equal_answers() -> None:
     error = compared(result, {(1, 2): ratings}).error
     assert error is not None and (error.rated, error.agreed) == (3, 3) and error.items > 3
     assert compared(result, {(1, 2): ratings[:1]}).error is None, "a single rating"
-
-
-def test_an_item_without_a_score_widens_the_score_of_its_arm_too() -> None:
-    arm = compared(judged({1: [3] * 50, 2: [4] * 40 + [None] * 10})).score
-    assert arm is not None and arm.mean == pytest.approx(0.75)
-    assert arm.low <= 0.8 * 0.75 and arm.high >= 0.8 * 0.75 + 0.2, "with 0 and with 1 in the place of the others"
-    few = compared(judged({1: [3] * 4, 2: [1, 5, None, None]})).score
-    assert few is not None and (few.low, few.high) == (0, 1)
 
 
 def test_a_difference_that_items_without_a_score_could_undo_is_no_step_of_holms_procedure() -> None:
@@ -194,15 +191,12 @@ def test_equal_answers_among_the_rated_items_count_as_ties_and_later_items_do_no
     assert found.difference.delta == pytest.approx(50 / found.items)
 
 
-def test_several_raters_of_an_item_are_averaged() -> None:
+def test_raters_are_averaged_and_without_them_there_is_no_interval() -> None:
     order = items(100)
     found = preference(order, [*rated(order, 100, FIRST), *rated(order, 100, SECOND)], 0.02)
     assert found.difference is not None
     assert (found.ratings, found.first, found.second, found.difference.delta) == (200, 100, 100, 0.0)
     assert found.verdict is VerdictKind.WITHIN
-
-
-def test_without_ratings_there_is_no_interval() -> None:
     order = items(10, alike=1)
     assert preference(order, [], 0.02).verdict is VerdictKind.NONE
     one = items(10)

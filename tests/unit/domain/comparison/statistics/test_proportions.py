@@ -35,14 +35,11 @@ def test_the_published_interval(one: tuple[int, int], other: tuple[int, int], in
     assert (found.low, found.high) == pytest.approx(interval, abs=5e-5)
 
 
-def test_wilson_is_that_of_the_textbook_and_stays_between_0_and_1() -> None:
+def test_wilson_is_that_of_the_textbook_and_refuses_what_is_no_share() -> None:
     found = wilson(81 / 263, 263)  # Newcombe 1998, "Two-sided confidence intervals for the single proportion"
     assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0.0, 20).low == 0.0
     assert wilson(1.0, 20).high == 1.0
-
-
-def test_what_is_no_share_is_refused() -> None:
     with pytest.raises(ValueError, match="is not a proportion"):
         wilson(0.5, 0)
     with pytest.raises(ValueError, match="is not a proportion"):
@@ -59,12 +56,18 @@ def test_on_shared_items_it_covers_more_often_than_it_says() -> None:
     assert missed <= 10
 
 
-def test_they_are_those_of_the_tables() -> None:
+def test_quantiles_are_those_of_tables_and_have_ends() -> None:
     assert t_quantile(10, 0.975) == pytest.approx(2.228, abs=5e-4)
     assert t_below(10, 2.228) == pytest.approx(0.975, abs=5e-5)
     assert normal_quantile(0.975) == pytest.approx(1.959964, abs=5e-7)
     assert binomial_below(2, 10, 0.5) == pytest.approx(56 / 1024)
     assert chi_square_quantile(3, 0.95) == pytest.approx(7.815, abs=5e-4)
+    assert (t_below(5, inf), t_below(5, -inf), t_below(inf, 0), t_quantile(7, 0.5)) == (1, 0, 0.5, 0)
+    assert (t_quantile(5, 0), t_quantile(5, 1), normal_quantile(0), normal_quantile(1)) == (-inf, inf, -inf, inf)
+    assert t_quantile(inf, 0.975) == pytest.approx(1.959964, abs=5e-7)
+    assert (chi_square_quantile(4, 0), chi_square_quantile(4, 1)) == (0, inf)
+    assert (binomial_below(3, 3, 0.2), binomial_below(0, 3, 1.0), binomial_below(0, 0, 0.5)) == (1, 0, 1)
+    assert isnan(t_quantile(-1, 0.9)) and isnan(t_below(0, 1)) and isnan(binomial_below(4, 3, 0.5))
 
 
 def test_they_are_scipys_to_nine_digits() -> None:
@@ -79,12 +82,3 @@ def test_they_are_scipys_to_nine_digits() -> None:
         assert binomial_below(successes, trials, p) == pytest.approx(special.bdtr(successes, trials, p), rel=1e-9)
         whole = chance.randint(1, 500)
         assert chi_square_quantile(whole, p) == pytest.approx(special.chdtri(whole, 1 - p), rel=1e-9)
-
-
-def test_they_have_ends() -> None:
-    assert (t_below(5, inf), t_below(5, -inf), t_below(inf, 0), t_quantile(7, 0.5)) == (1, 0, 0.5, 0)
-    assert (t_quantile(5, 0), t_quantile(5, 1), normal_quantile(0), normal_quantile(1)) == (-inf, inf, -inf, inf)
-    assert t_quantile(inf, 0.975) == pytest.approx(1.959964, abs=5e-7)
-    assert (chi_square_quantile(4, 0), chi_square_quantile(4, 1)) == (0, inf)
-    assert (binomial_below(3, 3, 0.2), binomial_below(0, 3, 1.0), binomial_below(0, 0, 0.5)) == (1, 0, 1)
-    assert isnan(t_quantile(-1, 0.9)) and isnan(t_below(0, 1)) and isnan(binomial_below(4, 3, 0.5))

@@ -38,12 +38,9 @@ def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003
     return (rng.random((seeds, items)) < easy + seed_sd * rng.standard_normal((seeds, 1))).astype(float)
 
 
-def test_each_arm_but_the_reference_gets_a_verdict_in_the_order_given() -> None:
+def test_arms_are_worse_better_or_within_the_margin_in_their_order() -> None:
     arms = {"lora": runs(3, 300, 0.88, 1), "full": runs(3, 300, 0.88, 2), "head": runs(3, 300, 0.7, 3)}
     assert list(judge(arms, "full", 0.02)) == ["lora", "head"]
-
-
-def test_a_far_worse_arm_is_worse_and_a_far_better_one_better() -> None:
     arms = {"full": runs(5, 1000, 0.8, 1), "head": runs(5, 1000, 0.7, 2), "lora": runs(5, 1000, 0.88, 3)}
     verdicts = judge(arms, "full", 0.02)
     assert verdicts["head"].kind is VerdictKind.WORSE
@@ -51,9 +48,6 @@ def test_a_far_worse_arm_is_worse_and_a_far_better_one_better() -> None:
     assert verdicts["lora"].better
     assert verdicts["head"].needs is None
     assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.BETTER
-
-
-def test_an_equal_arm_on_many_items_is_within_the_margin() -> None:
     arms = {"full": runs(5, 20000, 0.88, 1), "lora": runs(5, 20000, 0.88, 2)}
     assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.WITHIN
     assert judge(arms, "full", 0.02)["lora"].kind is VerdictKind.ENOUGH
@@ -136,13 +130,10 @@ def test_holm_rejects_what_intervals_exclude(
     assert [d.confidence for d in ordered] == pytest.approx([1 - 0.05 / max(k - min(i, rejected), 1) for i in range(k)])
 
 
-def test_a_single_arm_needs_no_correction() -> None:
+def test_a_single_arm_needs_no_correction_and_holm_takes_none() -> None:
     verdict = judge({"full": runs(3, 90, 0.8, 1), "lora": runs(3, 90, 0.8, 2)}, "full", 0.01)["lora"]
     assert verdict.difference is not None
     assert verdict.difference.confidence == 0.95
-
-
-def test_without_arms_holm_has_nothing_to_do() -> None:
     assert holm({}) == {}
 
 
@@ -180,12 +171,9 @@ def test_identical_predictions_are_within_a_margin_that_the_items_can_resolve_on
     assert judge({"full": few, "lora": few}, "full", 0.01)["lora"].kind is VerdictKind.UNDECIDED
 
 
-def test_all_right_against_all_wrong_is_worse() -> None:
+def test_all_right_against_all_wrong_is_worse_and_other_items_are_refused() -> None:
     verdict = judge({"full": np.ones((2, 30)), "lora": np.zeros((2, 30))}, "full", 0.01)["lora"]
     assert verdict.kind is VerdictKind.WORSE
-
-
-def test_other_items_and_a_margin_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="the same items"):
         judge({"full": np.ones((2, 30)), "lora": np.ones((2, 31))}, "full", 0.01)
     with pytest.raises(ValueError, match="margin"):
@@ -225,11 +213,13 @@ def twice(scores: np.ndarray) -> np.ndarray:
     return np.repeat(scores, 2, axis=-1)
 
 
-def test_items_that_all_differ_form_no_clusters_and_give_the_usual_numbers() -> None:
+def test_items_that_all_differ_form_no_clusters_and_one_cluster_has_no_verdict() -> None:
     assert Clusters.of(["a", "b", "c"]) is None
     alone, plain = difference(ARM, REFERENCE, clusters=Clusters(np.arange(40))), difference(ARM, REFERENCE)
     assert alone.variance == pytest.approx(plain.variance, rel=1e-12)
     assert alone.degrees_of_freedom == pytest.approx(plain.degrees_of_freedom, rel=1e-12)
+    verdicts = judge({"a": ARM, "b": REFERENCE}, "b", 0.02, clusters=Clusters(np.zeros(40, dtype=np.int64)))
+    assert verdicts["a"].reason is Reason.ONE_GROUP
 
 
 def test_copies_of_every_item_change_neither_interval_nor_what_is_needed() -> None:
@@ -243,11 +233,6 @@ def test_copies_of_every_item_change_neither_interval_nor_what_is_needed() -> No
     assert (same.low, same.high) == pytest.approx((own.low, own.high), rel=1e-9)
     disagreement = observed_disagreement([twice(ARM), twice(REFERENCE)], EACH_TWICE)
     assert disagreement == pytest.approx(2 * (observed_disagreement([ARM, REFERENCE]) or 0), rel=1e-9)
-
-
-def test_one_cluster_has_no_verdict() -> None:
-    verdicts = judge({"a": ARM, "b": REFERENCE}, "b", 0.02, clusters=Clusters(np.zeros(40, dtype=np.int64)))
-    assert verdicts["a"].reason is Reason.ONE_GROUP
 
 
 def test_the_best_arms_are_those_without_copies() -> None:
@@ -294,16 +279,13 @@ def test_the_gate_and_a_reproduction_count_clusters() -> None:
     assert halves[0] > 1.3 * halves[1]
 
 
-def test_the_names_of_copies_say_what_they_are_copies_of() -> None:
+def test_the_names_of_items_tell_copies_and_groups() -> None:
     item = "0123456789abcdef"
     names = [copy_name(item, before) for before in range(3)]
     assert len(set(names)) == 3
     assert {cluster_of(name) for name in names} == {item}
     assert cluster_of("user-1") == "user-1"
     assert items_hash(names) != items_hash([item] * 3)
-
-
-def test_the_names_of_items_tell_their_groups() -> None:
     one, other = "0123456789abcdef", "fedcba9876543210"
     assert cluster_of(copy_name(one, 0, group=7)) == cluster_of(copy_name(other, 2, group=7)) != cluster_of(one)
     assert cluster_of("user~7") == "user~7"

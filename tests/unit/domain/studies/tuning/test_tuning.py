@@ -71,28 +71,22 @@ def mistakes(**values: Any) -> list[tuple[str, str, str]]:
     return [(f.path, f.message, f.remedy) for f in field_errors(error.value.errors())]
 
 
-def test_a_study_tunes_nothing_unless_it_is_asked_to() -> None:
+def test_tuning_is_off_unless_requested_and_its_name_means_the_defaults() -> None:
     plain = StudySpec(name="s", base_model="m", dataset="d", arms=list(ARMS))
     assert plain.tuning == NoTuning()
     assert plain.first_trials() == []
     assert [plain.space(arm) for arm in ARMS] == [SearchSpace()] * len(ARMS)
-
-
-def test_its_name_alone_is_a_tuning_with_the_defaults() -> None:
     assert spec(tuning="grid").tuning == GridTuning(rates=3, factor=3, seeds=1)
     assert spec(tuning={"kind": "halving"}).tuning == HalvingTuning(rates=6, eta=3)
     assert spec(tuning="none").tuning == NoTuning()
 
 
-def test_a_grid_lies_around_each_methods_usual_rate() -> None:
+def test_a_grid_lies_around_the_usual_rate() -> None:
     study = spec()
     for arm in ARMS:
         low, middle, high = rates_of(study, arm)
         assert middle == arm.rate
         assert (high / middle, middle / low) == pytest.approx((3, 3), rel=0.01)
-
-
-def test_a_grid_of_an_even_number_has_its_usual_rate_between_the_middle_ones() -> None:
     assert GridTuning(rates=4, factor=4).around(1e-3) == (0.000125, 0.0005, 0.002, 0.008)
 
 
@@ -109,12 +103,9 @@ def test_every_arm_tries_as_many_rates_on_the_same_seeds_for_as_long() -> None:
     assert {run.seed for run in first} == {FIRST_SEED, FIRST_SEED + 1}
 
 
-def test_trials_have_seeds_that_no_run_of_the_study_has() -> None:
+def test_trials_have_their_own_seeds_and_measure_no_forgetting() -> None:
     study = spec(seeds=[FIRST_SEED, 1])
     assert {run.seed for run in study.first_trials()} == {FIRST_SEED + 1}
-
-
-def test_trials_do_not_measure_forgetting() -> None:
     study = spec(task="causal-lm", general_text="texts")
     assert {run.spec.general_text for run in study.first_trials()} == {None}
     assert {run.spec.general_text for run in study.owed()} == {"texts"}
@@ -172,12 +163,9 @@ def test_what_is_wrong_with_a_tuning_is_said_at_its_field(values: dict[str, Any]
     assert says in message
 
 
-def test_first_every_rate_is_tried() -> None:
+def test_every_rate_is_tried_before_one_is_chosen() -> None:
     assert next_step(GridTuning(), RATES, []) == Try(0, at(*RATES))
     assert next_step(GridTuning(), RATES, [trial(RATES[1])]) == Try(0, at(RATES[0], RATES[2]))
-
-
-def test_nothing_is_chosen_while_a_trial_is_under_way() -> None:
     seen = [trial(RATES[0]), trial(RATES[1]), lost(RATES[2], RunStatus.RUNNING)]
     assert next_step(GridTuning(), RATES, seen) == Wait()
 
@@ -202,19 +190,13 @@ def test_a_failed_trial_counts_as_the_worst_and_holds_nothing_up(status: RunStat
     assert next_step(GridTuning(), RATES, seen) == chosen(RATES[1])
 
 
-def test_a_rate_that_failed_on_one_of_its_seeds_is_behind_one_that_never_did() -> None:
+def test_failed_trials_and_losses_without_a_number_choose_no_rate() -> None:
     grid = GridTuning(rates=2, seeds=2)
     seen = [trial(1e-3, 0.99), lost(1e-3, seed=FIRST_SEED + 1)]
     seen += [trial(1e-4, 0.5), trial(1e-4, 0.5, seed=FIRST_SEED + 1)]
     assert next_step(grid, (1e-4, 1e-3), seen) == chosen(1e-4)
-
-
-def test_a_validation_loss_that_is_no_number_is_no_result() -> None:
     seen = [trial(RATES[0], 0.9, loss=float("nan")), trial(RATES[1], 0.2), trial(RATES[2], 0.1)]
     assert next_step(GridTuning(), RATES, seen) == chosen(RATES[1])
-
-
-def test_an_arm_whose_every_trial_failed_has_no_rate() -> None:
     assert next_step(GridTuning(), RATES, [lost(rate) for rate in RATES]) == AllFailed()
 
 
