@@ -10,7 +10,21 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.messages import _
 from app.domain.metrics import METRICS, MetricFacts, MetricName, generates
 
-__all__ = ["METRICS", "TASKS", "Format", "MetricFacts", "MetricName", "Task", "TaskFacts", "Unit", "generates"]
+__all__ = [
+    "ANSWERING",
+    "DECODERS",
+    "LANGUAGE",
+    "METRICS",
+    "PICTURES",
+    "TASKS",
+    "Format",
+    "MetricFacts",
+    "MetricName",
+    "Task",
+    "TaskFacts",
+    "Unit",
+    "generates",
+]
 
 Task = Literal[
     "sequence-classification",
@@ -21,6 +35,13 @@ Task = Literal[
     "preference",
     "image-classification",
 ]
+LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
+"""Tasks whose models answer with a text."""
+DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
+"""Those of them whose models continue a prompt or a conversation."""
+PICTURES: frozenset[Task] = frozenset({"image-classification"})
+ANSWERING: frozenset[Task] = LANGUAGE | PICTURES | {"sequence-classification", "token-classification"}
+"""Tasks whose models answer requests, with a text, a label, or tags of words."""
 Format = Literal[
     "labelled",
     "tagged",

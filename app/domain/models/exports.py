@@ -9,13 +9,13 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import FieldError
-from app.domain.inference import DECODERS
 from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
 from app.domain.models.gguf import FAMILIES, gguf_bytes
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
+from app.domain.tasks import DECODERS
 
 CHECKSUMS = "SHA256SUMS"
 """Name of the file with the SHA-256 of each other file, in the format of `sha256sum --check`."""

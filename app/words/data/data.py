@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode
 from app.domain.data.guesses.mapping import ColumnKind, Role
-from app.domain.inference import ANSWERING
-from app.domain.tasks import TASKS, Format, Task
+from app.domain.tasks import ANSWERING, TASKS, Format, Task
 from app.store.data.queries import Uses
 from app.words.format import capitalized, count
 from app.words.i18n import gettext as _

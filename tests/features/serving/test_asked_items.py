@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.comparison.flips import FlipKind, Flips
-from app.domain.inference import ChatMessage
 from app.features.serving.pages.playground import context
 from app.features.serving.pages.playground.form import PlaygroundQuery
+from app.features.serving.rules import ChatMessage
 from app.features.serving.services import asked_items
 from app.main import create_app
 from app.services.comparison.flips import FlipItem, FlipPage

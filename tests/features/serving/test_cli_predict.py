@@ -17,9 +17,9 @@ from sqlalchemy import select
 
 from app.cli.program import cli
 from app.domain.errors import Invalid
-from app.domain.inference import InferenceRequest, failed, too_long
 from app.domain.messages import Message
 from app.features.serving.cli import predict as command
+from app.features.serving.rules import InferenceRequest, failed, too_long
 from app.main import create_app
 from app.settings import Settings
 from app.store.tables import RunRow

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from app.domain.inference import InferenceRequest, ModelJob, Picture, Subject
 from app.domain.methods import LoraSpec
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
+from app.features.serving.rules import InferenceRequest, ModelJob, Picture, Subject
 from app.features.serving.services.inference import Loadable
 from app.settings import ROOT, Settings
 from worker.features.serving.inference import host

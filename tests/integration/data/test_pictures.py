@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.domain.errors import Invalid
-from app.domain.inference import InferenceRequest, Picture, Subject
+from app.features.serving.rules import InferenceRequest, Picture, Subject
 from tests.unit.worker.ingest.images.test_images import SVG, saved
 from worker.children.host import ChildError
 from worker.features.serving.inference import pictures

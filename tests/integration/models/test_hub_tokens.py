@@ -18,12 +18,12 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, Unavailable
-from app.domain.inference import ModelJob, WorkRequest
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.exports import ExportJob
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
+from app.features.serving.rules import ModelJob, WorkRequest
 from app.services.data import baselines
 from app.services.ownership import ownership, stored_secrets
 from app.services.ownership.vault import KEY_FILE, Vault

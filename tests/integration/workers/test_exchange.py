@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from app import exchange
 from app.domain.errors import TooMany, Unavailable
-from app.domain.inference import InferenceRequest, Subject
 from app.exchange import Answerer, Reader
+from app.features.serving.rules import InferenceRequest, Subject
 from app.settings import Settings
 from worker.features.serving import node
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from app.domain.data.tagging import entities, word_spans
-from app.domain.inference import InferenceRequest
+from app.features.serving.rules import InferenceRequest
 
 Answer = Callable[[InferenceRequest], Sequence[dict[str, Any]]]
 

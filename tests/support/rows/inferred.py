@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from app.domain.inference import InferenceRequest, ModelJob, Subject, WorkRequest
 from app.domain.methods import MethodSpec
 from app.domain.models.exports import ExportFormat
+from app.features.serving.rules import InferenceRequest, ModelJob, Subject, WorkRequest
 from tests.support.rows import exported
 from worker.features.serving.inference.answer import Answering
 from worker.features.serving.inference.models import Models

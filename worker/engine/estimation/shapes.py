@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from app.domain.data.dataset import ImageRow, Split, fraction_of
-from app.domain.inference import DECODERS, LANGUAGE
 from app.domain.resources.estimate import EstimateRequest, Lengths
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
+from app.domain.tasks import DECODERS, LANGUAGE
 from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches.batches import Batch, Examples, Objective, check_length, learnt, padded, read
 from worker.engine.data.batches.order import Order, evaluation_order, heaviest_to_generate

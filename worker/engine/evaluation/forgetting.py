@@ -17,11 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.inference import DECODERS
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
-from app.domain.tasks import Task
+from app.domain.tasks import DECODERS, Task
 from worker.engine.data.batches.batches import Examples, Listener, read
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import Unavailable
-from app.domain.inference import InferenceRequest, failed
 from app.domain.messages import _
 from app.exchange import Answerer
+from app.features.serving.rules import InferenceRequest, failed
 from app.queue import broker_errors
 from worker.context import process_context
 from worker.features.serving.inference.host import Inference

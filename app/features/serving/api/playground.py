@@ -8,7 +8,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.domain.errors import Invalid, NotFound, VeznaError
-from app.domain.inference import (
+from app.domain.messages import Message, _
+from app.features.serving.pages.inference import answered
+from app.features.serving.rules import (
     MOST_CHARACTERS,
     MOST_NEW_TOKENS,
     MOST_SUBJECTS,
@@ -19,8 +21,6 @@ from app.domain.inference import (
     Subject,
     Text,
 )
-from app.domain.messages import Message, _
-from app.features.serving.pages.inference import answered
 from app.features.serving.services import asked_items, inference
 from app.store.database.page import LARGEST_ID
 from app.web.api.runs.events import place

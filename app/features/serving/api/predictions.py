@@ -6,7 +6,9 @@ from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import Invalid
-from app.domain.inference import (
+from app.domain.tasks import Task
+from app.features.serving.pages.inference import answered
+from app.features.serving.rules import (
     MOST_CHARACTERS,
     MOST_INPUTS,
     Decoding,
@@ -16,8 +18,6 @@ from app.domain.inference import (
     Subject,
     TaggedWord,
 )
-from app.domain.tasks import Task
-from app.features.serving.pages.inference import answered
 from app.features.serving.services import inference
 from app.features.serving.services.inference import Answerer
 from app.web.api.examples import PREDICT

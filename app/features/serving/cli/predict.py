@@ -17,8 +17,8 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Force, Url, errors, new_file, say
 from app.domain.data.guesses.written_lists import read_list
 from app.domain.errors import Invalid
-from app.domain.inference import MOST_GENERATED, MOST_INPUTS
 from app.features.serving.cli import predict_images
+from app.features.serving.rules import MOST_GENERATED, MOST_INPUTS
 from app.words.format import count
 from app.words.i18n import gettext as _
 from app.words.i18n import ngettext

@@ -9,7 +9,7 @@ from typing import IO, Any
 from app.cli.client import Client
 from app.domain.data.images import READ_ENDINGS
 from app.domain.errors import Invalid
-from app.domain.inference import MOST_PICTURE_BYTES, MOST_PICTURES
+from app.features.serving.rules import MOST_PICTURE_BYTES, MOST_PICTURES
 from app.words.i18n import gettext as _
 
 BATCH_BYTES = 5 << 20

@@ -9,10 +9,11 @@ import typer
 
 from app.cli.shared import say
 from app.domain.errors import Invalid, Unavailable
-from app.domain.inference import DECODERS, Subject
 from app.domain.methods import AnyMethod
 from app.domain.models import vllm
 from app.domain.models.exports import ExportFormat
+from app.domain.tasks import DECODERS
+from app.features.serving.rules import Subject
 from app.features.serving.services import inference
 from app.features.serving.services.inference import Answerer
 from app.settings import ROOT, load

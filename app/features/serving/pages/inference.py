@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from app.domain.inference import InferenceRequest
 from app.exchange import Reader
+from app.features.serving.rules import InferenceRequest
 from app.features.serving.services import inference
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
-from app.domain.inference import (
-    ANSWERING,
-    DECODERS,
-    LANGUAGE,
+from app.domain.messages import Message, _
+from app.domain.models.exports import ExportFormat, merged_bytes
+from app.domain.runs.status import RunStatus
+from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES, Format, Task
+from app.exchange import Reader
+from app.features.serving.rules import (
     MOST_GENERATED,
     MOST_PICTURES,
-    PICTURES,
     TURN_TOKENS,
     Decoding,
     Given,
@@ -28,11 +29,6 @@ from app.domain.inference import (
     Subject,
     raised,
 )
-from app.domain.messages import Message, _
-from app.domain.models.exports import ExportFormat, merged_bytes
-from app.domain.runs.status import RunStatus
-from app.domain.tasks import Format, Task
-from app.exchange import Reader
 from app.services.models.trained import job_of, saved_weights
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from app.domain.inference import EntitySpan
+from app.features.serving.rules import EntitySpan
 from app.words.format import capitalized, decimal
 from app.words.i18n import gettext as _
 from app.words.i18n import ngettext

@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 
 from app.domain.comparison.fairness.export_gate import GateOutcome
-from app.domain.inference import LANGUAGE
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.training import applies
-from app.domain.tasks import METRICS, TASKS, Task
+from app.domain.tasks import LANGUAGE, METRICS, TASKS, Task
 from app.features.shipping.services.model_cards import CardFacts
 from app.features.shipping.words.snippets import Export, loading_code
 

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from app.domain.inference import LANGUAGE
 from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
 from app.domain.methods.selection import Selection
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
-from app.domain.tasks import TASKS, Format, Task
+from app.domain.tasks import LANGUAGE, TASKS, Format, Task
 
 AUTO: dict[Task, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from app.domain.inference import DECODERS
 from app.domain.models import vllm
+from app.domain.tasks import DECODERS
 from app.features.shipping.words.snippets import Export, loading_code, quantized_code
 from app.words.i18n import gettext as _
 

@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.domain.errors import Invalid
-from app.domain.inference import Picture, failed, too_long
 from app.domain.messages import Message
+from app.features.serving.rules import Picture, failed, too_long
 from app.store.tables import RunRow
 from tests.support.fakes.inference import FakeExchange, classified, tagged
 from tests.unit.web.conftest import become_tagger, database_of

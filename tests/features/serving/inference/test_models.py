@@ -16,7 +16,6 @@ from PIL import Image
 
 from app.domain.data.images import png_of
 from app.domain.errors import Invalid, Unavailable
-from app.domain.inference import MOST_WORDS, Decoding, InferenceRequest, ModelJob, Picture, Subject, WorkRequest
 from app.domain.methods import (
     BitFitSpec,
     BottleneckAdapterSpec,
@@ -31,6 +30,7 @@ from app.domain.methods import (
 from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
+from app.features.serving.rules import MOST_WORDS, Decoding, InferenceRequest, ModelJob, Picture, Subject, WorkRequest
 from tests.support.rows import exported, inferred
 from tests.support.tiny import images as tiny_images
 from tests.support.tiny import tags as tiny_tags

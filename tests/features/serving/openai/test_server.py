@@ -14,8 +14,8 @@ import uvicorn
 from app.domain.accounts.ownership import Visibility
 from app.domain.accounts.policy import Role
 from app.domain.errors import VeznaError
-from app.domain.inference import InferenceRequest, ModelJob, Subject, WorkRequest, failed
 from app.domain.methods import LoraSpec
+from app.features.serving.rules import InferenceRequest, ModelJob, Subject, WorkRequest, failed
 from app.store.tables import RunRow
 from tests.support.rows import inferred
 from tests.support.rows.accounts import Installation, installed

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from app.domain.inference import ModelJob, Subject
+from app.features.serving.rules import ModelJob, Subject
 from tests.features.serving.openai.test_server import InThisProcess, installation, started
 from tests.support.rows import inferred
 from tests.support.rows.accounts import Installation

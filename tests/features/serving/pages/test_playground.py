@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.domain.errors import Unavailable
-from app.domain.inference import MOST_PICTURE_BYTES, InferenceRequest, Picture, Subject, failed
 from app.features.serving.pages.playground import context
 from app.features.serving.pages.playground.context import FlipPlace, PlaygroundPage
 from app.features.serving.pages.playground.form import PlaygroundQuery
+from app.features.serving.rules import MOST_PICTURE_BYTES, InferenceRequest, Picture, Subject, failed
 from app.features.serving.services import inference
 from app.store.tables import RunRow
 from app.web.http import csrf

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.domain.failures import RunFailed
-from app.domain.inference import ModelJob
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.models.exports import ExportFormat, ExportJob
+from app.features.serving.rules import ModelJob
 from tests.support.rows import inferred
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import preferences as tiny_preferences

@@ -24,12 +24,12 @@ import torch
 from app.domain.data.images import png_of, size_of
 from app.domain.data.tagging import Span, entities, joined_spans, word_spans
 from app.domain.errors import Invalid
-from app.domain.inference import (
-    LANGUAGE,
+from app.domain.messages import _
+from app.domain.tasks import LANGUAGE, PICTURES
+from app.features.serving.rules import (
     MOST_IMPORTANCE_WORDS,
     MOST_REQUEST_WORDS,
     MOST_WORDS,
-    PICTURES,
     Decoding,
     EntitySpan,
     Input,
@@ -38,7 +38,6 @@ from app.domain.inference import (
     TaggedWord,
     WorkRequest,
 )
-from app.domain.messages import _
 from worker.engine.data.batches.batches import padded
 from worker.engine.data.batches.order import evaluation_order
 from worker.engine.data.chats.parts import before_calls
@@ -204,7 +203,7 @@ HEARTBEAT_SECONDS = 5.0
 _THINK_TOKENS = 12
 """At the end of a prompt, enough for `<think>` and white space."""
 Emit = Callable[[Mapping[str, Any]], None]
-"""Sends an event of `app.domain.inference`."""
+"""Sends an event of `app.features.serving.rules`."""
 
 
 class Cancelled(Exception):

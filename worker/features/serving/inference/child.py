@@ -1,8 +1,8 @@
 """The inference process: `python -P -m worker.features.serving.inference.child IDLE_SECONDS`, kept warm by
 `worker.features.serving.inference.host`.
 
-    stdin    a line for each request, `app.domain.inference.WorkRequest`; {"cancel": true} while one is answered
-    stdout   events, one a line (`app.domain.inference`); the last of a request is `end` or `failed`
+    stdin    a line for each request, `app.features.serving.rules.WorkRequest`; {"cancel": true} while one is answered
+    stdout   events, one a line (`app.features.serving.rules`); the last of a request is `end` or `failed`
     stderr   library output, and tracebacks
 
 It sees no CUDA device. Models that no request used for the idle time are unloaded; without a request for that long the
@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 from app.domain.errors import Invalid, Unavailable, VeznaError
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.inference import WorkRequest, failed
 from app.domain.messages import Message, _
+from app.features.serving.rules import WorkRequest, failed
 from app.imports import import_large
 from worker.children.child import answer_channel, die_with_parent, import_engine
 

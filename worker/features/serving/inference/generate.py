@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from app.domain.inference import Decoding, Finish
+from app.features.serving.rules import Decoding, Finish
 from worker.engine.evaluation.generation import decoding, stop_tokens
 from worker.features.serving.inference.models import Held
 from worker.features.serving.inference.prompts import Tokens

@@ -16,8 +16,8 @@ from threading import Thread
 from typing import Any
 
 from app.domain.errors import NotFound, Unavailable, VeznaError
-from app.domain.inference import InferenceRequest, ModelJob, WorkRequest, failed
 from app.domain.messages import _
+from app.features.serving.rules import InferenceRequest, ModelJob, WorkRequest, failed
 from app.features.serving.services.inference import Loadable, of_subject, reserved_bytes
 from app.services.ownership.vault import Vault
 from app.services.users import hub_tokens

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.inference import ModelJob, too_large
+from app.features.serving.rules import ModelJob, too_large
 from worker.engine.loop.clocks import Stopwatch
 from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter

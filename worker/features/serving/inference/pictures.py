@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from app.domain.errors import FieldError, Invalid
-from app.domain.inference import Given, InferenceRequest, Picture
 from app.domain.messages import Message, _
+from app.features.serving.rules import Given, InferenceRequest, Picture
 from worker.children.host import Child
 
 COMMAND = (sys.executable, "-P", "-m", "worker.features.serving.inference.picture_child")

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from app.domain.data.turns import Message as Turn
 from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
-from app.domain.inference import DECODERS, ChatMessage, Conversation, Input, Words, too_long
 from app.domain.messages import Message, _
+from app.domain.tasks import DECODERS
+from app.features.serving.rules import ChatMessage, Conversation, Input, Words, too_long
 from worker.engine.data.batches.batches import most_tokens
 from worker.engine.data.lines import LineWriter
 from worker.engine.data.rows import special_tokens

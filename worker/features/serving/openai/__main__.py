@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from app.domain.errors import VeznaError
-from app.domain.inference import Subject
+from app.features.serving.rules import Subject
 from app.features.serving.services import inference
 from app.settings.values import LOOPBACK_ADDRESSES
 from worker.context import Context, process_context

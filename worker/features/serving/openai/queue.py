@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app.domain.errors import Unavailable
-from app.domain.inference import InferenceRequest, failed, raised
 from app.domain.messages import _
+from app.features.serving.rules import InferenceRequest, failed, raised
 from worker.features.serving.inference.host import Inference
 from worker.features.serving.openai.schemas import BadRequest
 

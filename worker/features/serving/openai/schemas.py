@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.domain.data.turns import ASSISTANT
-from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding, can_be_sent
+from app.features.serving.rules import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding, can_be_sent
 from worker.ingest.rows.turns import TOOL, calls_of, tools_of
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from app.domain.accounts.ownership import Viewer, viewer_of
 from app.domain.accounts.policy import Scope
 from app.domain.errors import Invalid, TooMany, VeznaError
-from app.domain.inference import InferenceRequest, Input, Subject
+from app.features.serving.rules import InferenceRequest, Input, Subject
 from app.features.serving.services import inference
 from app.services.users import tokens
 from app.services.users.sessions import Visitor

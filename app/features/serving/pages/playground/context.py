@@ -8,13 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
 from app.domain.errors import FieldError, NotFound, VeznaError
-from app.domain.inference import (
-    ANSWERING,
-    DECODERS,
-    LANGUAGE,
+from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES
+from app.features.serving.pages.playground.form import BASE, TOKENS, PlaygroundQuery
+from app.features.serving.rules import (
     MOST_PICTURE_BYTES,
     MOST_SUBJECTS,
-    PICTURES,
     EntitySpan,
     Given,
     Picture,
@@ -23,7 +21,6 @@ from app.domain.inference import (
     TaggedWord,
     are_words,
 )
-from app.features.serving.pages.playground.form import BASE, TOKENS, PlaygroundQuery
 from app.features.serving.services import asked_items, inference
 from app.features.serving.services.inference import Answerer
 from app.services.comparison import flips as flip_service

@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 from app.domain.comparison.flips import FlipKind
 from app.domain.errors import Invalid
-from app.domain.inference import MOST_CHARACTERS, MOST_SUBJECTS, Subject
 from app.domain.messages import _, at_most
+from app.features.serving.rules import MOST_CHARACTERS, MOST_SUBJECTS, Subject
 from app.store.database.page import LARGEST_ID
 
 BASE = "base"

@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.domain.data.images import MOST_IMAGE_BYTES
 from app.domain.errors import FieldError, Invalid, VeznaError
-from app.domain.inference import MOST_PICTURE_BYTES, Prediction
 from app.domain.messages import _
 from app.exchange import Reader
 from app.features.serving.pages.inference import answered
 from app.features.serving.pages.playground.context import PlaygroundPage, Seen, of_query
 from app.features.serving.pages.playground.form import PlaygroundQuery, checked_text, names
+from app.features.serving.rules import MOST_PICTURE_BYTES, Prediction
 from app.features.serving.services import inference
 from app.store.database.session import Database
 from app.store.files.files import Files

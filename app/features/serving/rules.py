@@ -37,7 +37,6 @@ from app.domain.messages import Message as Sentence
 from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
-from app.domain.tasks import Task
 from app.domain.validation import invalid_field
 
 MOST_INPUTS = 256
@@ -54,13 +53,6 @@ TURN_TOKENS = 4096
 """Tokens that are generated before other requests get their turn; one batch of the run's evaluation if that is more."""
 MOST_IMPORTANCE_WORDS = 200
 """Words whose importance is computed; each takes a forward pass."""
-LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
-"""Tasks whose models answer with a text."""
-DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
-"""Those of them whose models continue a prompt or a conversation."""
-PICTURES: frozenset[Task] = frozenset({"image-classification"})
-ANSWERING: frozenset[Task] = LANGUAGE | PICTURES | {"sequence-classification", "token-classification"}
-"""Tasks whose models answer requests, with a text, a label, or tags of words."""
 MOST_PICTURES, MOST_PICTURE_BYTES = 16, 5 << 20
 """Pictures of a request, and bytes of each: they are in the memory of the broker until they are answered."""
 MOST_WORDS = 10_000
