@@ -134,6 +134,8 @@ def _inside(attrs: Attributes) -> bool:
 
 
 TEMPLATES = ROOT / "templates"
+FOLDERS = (TEMPLATES, TEMPLATES / "features")
+"""Where templates are looked for: `studies/index.html` in the first, `lab/home.html` in the second."""
 WORDS = [import_module(module.name) for module in walk_packages(words.__path__, "app.words.") if not module.ispkg]
 """The core's modules of sentences; templates use the functions in their `FILTERS`."""
 
@@ -141,7 +143,7 @@ WORDS = [import_module(module.name) for module in walk_packages(words.__path__, 
 @cache
 def _environment(added: tuple[Site, ...]) -> Environment:
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(FOLDERS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -227,7 +227,7 @@ def test_an_answer_that_is_none_is_refused(
 def test_every_sentence_of_the_lab_is_translated() -> None:
     with (LOCALES / "bg" / "LC_MESSAGES" / "messages.po").open("rb") as file:
         known = {message.id[0] if isinstance(message.id, tuple) else message.id for message in read_po(file)}
-    sources = [*(ROOT / "templates" / "lab").rglob("*.html"), ROOT / "app/features/lab/words.py"]
+    sources = [*(ROOT / "templates" / "features" / "lab").rglob("*.html"), ROOT / "app/features/lab/words.py"]
     used = {
         text
         for source in sources

@@ -14,14 +14,21 @@ from app.web.site import sites
 from app.web.templating import TEMPLATES, environment
 from app.words import format
 
-FILES = sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*.html"))
+FILES = sorted(path.relative_to(TEMPLATES).as_posix().removeprefix("features/") for path in TEMPLATES.rglob("*.html"))
+"""By the names with which other templates include them."""
 NO_SELECTOR = r"/\*.*?\*/|\{[^{}]*\}|url\([^)]*\)"
 """Comments, declarations and addresses of a stylesheet."""
 
 
+def source(name: str) -> str:
+    loader = environment().loader
+    assert loader
+    return loader.get_source(environment(), name)[0]
+
+
 @cache
 def parsed(name: str) -> nodes.Template:
-    return environment().parse((TEMPLATES / name).read_text())
+    return environment().parse(source(name))
 
 
 def names_read(name: str) -> set[str]:

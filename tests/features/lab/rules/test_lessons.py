@@ -15,7 +15,7 @@ from app.features.lab.rules.techniques import OTHER_PARTS, parts, technique
 from app.features.lab.services import lessons
 from app.settings import ROOT
 
-TEMPLATES = ROOT / "templates" / "lab"
+TEMPLATES = ROOT / "templates" / "features" / "lab"
 TEXT = "{en: a, bg: b}"
 LESSON = f"title: {TEXT}\nlead: {TEXT}\nabout: {TEXT}\nminutes: 9\nquestion: margin\n"
 
