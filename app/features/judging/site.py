@@ -8,13 +8,7 @@ from app.features.judging.api import blind as blind_api
 from app.features.judging.api import judgements
 from app.features.judging.pages import blind, judge
 from app.features.judging.pages.judged import JudgedArms
-from app.features.judging.queries import judgements as queries
-from app.features.judging.tables import JudgementRow
 from app.web.site import Section, Site
-
-
-def _newest(session: Session, study_id: int, comparison: StudyComparison) -> JudgementRow | None:
-    return queries.newest_result(session, study_id)
 
 
 def _judged(session: Session, study_id: int, comparison: StudyComparison) -> JudgedArms | None:
@@ -25,10 +19,7 @@ SITE = Site(
     pages=(blind.router, judge.router),
     api=(blind_api.router, judgements.router),
     words=(words,),
-    study_sections=(
-        Section("contents", "judging/contents.html", _newest),
-        Section("arms", "judging/study.html", _judged),
-    ),
+    study_sections=(Section("arms", "judging/study.html", _judged),),
     comparison_fields=judgements.comparison_fields,
     actions={"study flips": "judging/of_study_flips.html"},
 )

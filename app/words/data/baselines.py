@@ -3,32 +3,32 @@
 from collections.abc import Iterator
 
 from app.domain.comparison.baselines import strongest
-from app.domain.comparison.model import AnyComparison, ArmResult
-from app.domain.comparison.study import StudyArm, StudyComparison
-from app.words.format import NBHYPHEN, capitalized, confidence, count
+from app.domain.comparison.study import StudyComparison
+from app.words.format import capitalized, confidence, count, join_names
 from app.words.i18n import gettext as _
 from app.words.i18n import stored as translated
 from app.words.verdict.verdict import difference_interval
 
 
-def above_baseline_text(comparison: AnyComparison, arm: ArmResult) -> str:
-    """`+10.9 ± 2.8 vs. TF-IDF`: an arm's score minus that of the best baseline, points; empty without one."""
-    best = strongest(comparison.baselines) if isinstance(comparison, StudyComparison) else None
-    if best is None or not isinstance(arm, StudyArm) or arm.above_baseline is None:
-        return ""
-    difference = difference_interval(arm.above_baseline)
-    return _("%(difference)s vs. %(baseline)s", difference=difference, baseline=_(best.title).replace("-", NBHYPHEN))
-
-
 def baseline_remarks(study: StudyComparison) -> Iterator[str]:
-    """What stands below the scores; baselines that learned from a sample, and why others could not be computed."""
+    """How far arms are above the best baseline; baselines that learned from a sample, what the others are, and why
+    some could not be computed."""
     best = strongest(study.baselines)
-    if best and any(arm.above_baseline for arm in study.arms):
+    above = [
+        _("%(arm)s %(difference)s", arm=arm.title, difference=difference_interval(arm.above_baseline))
+        for arm in study.arms
+        if arm.above_baseline
+    ]
+    if best and above:
         yield _(
-            "Below a score: its difference from the best baseline (%(baseline)s) in points, with a %(level)s interval.",
+            "Points above the best baseline, %(baseline)s, with %(level)s intervals: %(arms)s.",
             baseline=_(best.title),
             level=confidence(study.confidence),
+            arms=join_names(above),
         )
+    for note in dict.fromkeys(baseline.facts.note for baseline in study.baselines if baseline.facts.note):
+        of = [_(baseline.title) for baseline in study.baselines if baseline.facts.note == note]
+        yield capitalized(_("%(baselines)s: %(note)s.", baselines=join_names(of), note=_(note)))
     for baseline in study.baselines:
         name, stored = _(baseline.title), baseline.stored
         if stored.status == "failed":

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.study import StudyArm
 from app.domain.models.weight_delta import (
     EPSILON,
     SHOWN_RANK,
@@ -16,7 +15,6 @@ from app.domain.models.weight_delta import (
 from app.words.format import capitalized, count, general, hundred, join_names, percent, significant
 from app.words.i18n import gettext as _
 from app.words.i18n import marked, ngettext
-from app.words.verdict.verdict import arm_name
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def directions(value: float) -> str:
 
 
 MOST_SAID = 3
-"""Sentences are about so many arms; the table has all."""
+"""A takeaway names so many arms; the table has all."""
 MEASURES: dict[str, Measure] = {
     "effective-rank": Measure(marked("effective rank"), lambda m: m.delta.effective_rank, directions),
     "rank-90": Measure(marked("rank for 90 % of the energy"), lambda m: m.delta.rank_90, lambda v: count(int(v))),
@@ -46,14 +44,9 @@ MEASURES: dict[str, Measure] = {
 """By their name in an address."""
 
 
-def arm_sentence(arm: StudyArm, summary: WeightDeltaSummary) -> str:
+def run_sentence(label: str, summary: WeightDeltaSummary) -> str:
     """`Full fine-tuning's ΔW has effective rank 37 of 384 (median over 37 matrices); rank 21 holds 90 % of its
     energy.`"""
-    return capitalized(_sentence(arm_name(arm), summary))
-
-
-def run_sentence(label: str, summary: WeightDeltaSummary) -> str:
-    """The same of one run."""
     return capitalized(_sentence(_("full fine-tuning") if label == "full" else label, summary))
 
 

@@ -45,6 +45,3 @@ def _all_linear(arm: StudyArm) -> bool:
 
 def _gap(arm: StudyArm) -> str:
     return difference_text(arm)
-
-
-FILTERS = (attention_arms, attention_text)

@@ -102,7 +102,7 @@ def _time(value: str | None, costs: Costs, others: Costs) -> Fact:
 def _file(own: int, reference: int) -> Fact:
     if not own or not reference:
         return Fact(NOTHING, "", _("file: not kept"))
-    what = _("file, %(own)s compared with %(reference)s", own=file_size(own), reference=file_size(reference))
+    what = _("file, %(own)s of %(reference)s", own=file_size(own), reference=file_size(reference))
     smaller = times_smaller(own, reference)
     if smaller is not None:
         return Fact(f"{smaller}×", _("smaller"), what)

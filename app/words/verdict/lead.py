@@ -9,7 +9,7 @@ from app.words.i18n import ngettext
 from app.words.runs.failures import failure_label, remedy
 from app.words.runs.metrics import items_in_groups
 from app.words.studies.tuning import trial_of
-from app.words.verdict.learning import learning_lead
+from app.words.verdict.learning import learning_consequence, learning_lead
 from app.words.verdict.needs import what_would_decide
 from app.words.verdict.verdict import arm_name, gap_text, score_text, verdict_reason
 
@@ -31,6 +31,34 @@ def lead(study: StudyComparison) -> str:
     if not study.complete:
         parts.append(_("More runs are queued; this can change."))
     return " ".join(part for part in parts if part)
+
+
+def short_lead(study: StudyComparison) -> str:
+    """One sentence below the verdict: how large the difference may be; empty where there is nothing to say yet.
+
+    The page has what the arm saves and what would decide beside it.
+    """
+    if study.learning.closed:
+        text = learning_consequence(study)
+    elif (arm := study.focus) is None:
+        return " ".join(_without_verdict(study))
+    elif arm.difference is None or not arm.difference.usable:
+        return lead(study)
+    else:
+        text = _range(arm)
+        text = _("Use it here: %(range)s", range=text) if _worth_using(study, arm) else capitalized(text)
+    return text if study.complete else f"{text} {_('More runs are queued; this can change.')}"
+
+
+def _range(arm: StudyArm) -> str:
+    """The interval of its difference as a sentence: `it is at most 1.6 points worse and may be up to 0.9 better.`"""
+    assert arm.difference  # noqa: S101 the caller has checked it
+    low, high = (decimal(abs(end) * 100) for end in (arm.difference.low, arm.difference.high))
+    if arm.difference.low >= 0:
+        return _("it is %(low)s to %(high)s points better.", low=low, high=high)
+    if arm.difference.high <= 0:
+        return _("it is %(low)s to %(high)s points worse.", low=high, high=low)
+    return _("it is at most %(low)s points worse and may be up to %(high)s better.", low=low, high=high)
 
 
 def _use_it(study: StudyComparison, arm: StudyArm) -> str:
@@ -170,4 +198,4 @@ def detectable_text(study: StudyComparison) -> str:
     )
 
 
-FILTERS = (lead,)
+FILTERS = (short_lead,)

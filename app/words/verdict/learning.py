@@ -7,7 +7,7 @@ from app.words.format import capitalized, join_names, percent
 from app.words.i18n import gettext as _
 from app.words.i18n import marked, ngettext
 from app.words.verdict.needs import needs_label
-from app.words.verdict.verdict import arm_name, difference_interval, gap_text, score_text, verdict_label
+from app.words.verdict.verdict import arm_name, difference_interval, gap_text, score_text
 
 HELPS = {Helps.YES: marked("yes"), Helps.NO: marked("not shown"), Helps.OPEN: marked("open")}
 
@@ -88,6 +88,21 @@ def learning_lead(study: StudyComparison) -> str:
     return " ".join(parts)
 
 
+def learning_consequence(study: StudyComparison) -> str:
+    """The same in one sentence, for a page that shows the baselines beside it."""
+    reference = study.reference
+    name, score = capitalized(arm_name(reference)), score_text(reference)
+    if any(arm.difference and arm.difference.low > 0 for arm in study.others):
+        return _(
+            "%(arm)s reaches %(score)s, less than another arm: it may be the problem, not the data.",
+            arm=name,
+            score=score,
+        )
+    if study.others:
+        return _("%(arm)s reaches %(score)s, so Vezna gives no verdict on the other arms.", arm=name, score=score)
+    return _("%(arm)s reaches %(score)s.", arm=name, score=score)
+
+
 def _progress(study: StudyComparison) -> str:
     runs = study.learning.validated
     return ngettext(
@@ -128,13 +143,6 @@ def helps_text(study: StudyComparison) -> str:
     return " ".join(parts)
 
 
-def enough_label(study: StudyComparison) -> str:
-    """The answer to the second question in a word: `not tested`, or the best verdict of an arm."""
-    if study.learning.closed:
-        return _("not tested")
-    return verdict_label(study.focus.verdict) if study.focus else _("open")
-
-
 def enough_text(study: StudyComparison) -> str:
     if study.learning.closed:
         return _("This question needs a yes to the first. The differences in the table support no decision.")
@@ -162,6 +170,3 @@ def _gap(baseline: BaselineResult) -> str:
     """Reference − baseline."""
     assert baseline.difference  # noqa: S101 it was compared
     return difference_interval(baseline.difference.reversed)
-
-
-FILTERS = (helps_label, helps_text, enough_label, enough_text)

@@ -113,7 +113,7 @@ def test_on_the_page_the_sides_hide_the_runs(site: Site, settings: Settings) -> 
     address = f"/studies/{site.study}/blind"
     runs = {"first": site.first, "second": site.second}
     with TestClient(app, base_url="http://127.0.0.1", headers=form_headers(app)) as client:
-        assert f'href="{address}"' in client.get(f"/studies/{site.study}").text
+        assert f'href="{address}"' in client.get(f"/studies/{site.study}/errors").text
         assert "Which answer is better" not in client.get(address).text
         for rated in range(4):
             page = client.get(address, params=runs).text

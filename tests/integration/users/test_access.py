@@ -208,7 +208,7 @@ def test_pages_lead_to_the_login_and_back(installation: Installation) -> None:
         ("http://[", "/login"),
         ("", "/login"),
     ):
-        swapped = client.get("/studies/1/live", headers={"hx-request": "true", "hx-current-url": page})
+        swapped = client.get("/studies/1", headers={"hx-request": "true", "hx-trigger": "live", "hx-current-url": page})
         assert (swapped.status_code, swapped.headers["hx-redirect"]) == (401, login)
 
 
@@ -264,7 +264,7 @@ def test_an_admin_ends_the_sessions_and_revokes_the_tokens_of_a_user(installatio
 
 
 def test_a_viewer_sees_no_button_for_what_the_role_does_not_permit(installation: Installation) -> None:
-    button = '<a class="button" href="/studies/new">New study</a>'
+    button = '<a class="button quiet" href="/studies/new">New study</a>'
     assert button not in installation.browser(Role.VIEWER).get("/studies").text
     assert button in installation.browser(Role.MEMBER).get("/studies").text
 

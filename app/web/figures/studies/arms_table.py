@@ -17,13 +17,12 @@ from app.web.figures.drawing.axes import AXES
 from app.web.figures.drawing.references import DASHES
 from app.web.figures.resources.memory import holders, owner_segments
 from app.web.figures.resources.parts import Holder
-from app.words.data.baselines import above_baseline_text, baseline_remarks
+from app.words.data.baselines import baseline_remarks
 from app.words.format import NOTHING, count, decimal, duration, file_size, hundred, memory_in, memory_unit, share
 from app.words.i18n import gettext as _
 from app.words.i18n import stored
 from app.words.runs.failures import failure_label
 from app.words.runs.metrics import heading
-from app.words.verdict.needs import needs_label
 from app.words.verdict.verdict import (
     difference_interval,
     difference_text,
@@ -64,16 +63,14 @@ def _score(comparison: AnyComparison, arm: ArmResult) -> Cell:
         return Cell(failure_label(arm.failure) if arm.failure else NOTHING)
     scored = [other for other in comparison.arms if other.score]
     best = isinstance(comparison, StudyComparison) and arm.title in comparison.best_scores and len(scored) > 1
-    note = unusable_text(arm.score) or above_baseline_text(comparison, arm)
-    return Cell(hundred(arm.score.mean), score_reach(arm.score), note, best=best)
+    return Cell(hundred(arm.score.mean), score_reach(arm.score), unusable_text(arm.score), best=best)
 
 
 def _difference(comparison: AnyComparison, arm: ArmResult) -> Cell:
     if arm.is_reference:
         return Cell("", _("reference"))
     if arm.difference:
-        note = unusable_text(arm.difference) or "; ".join(filter(None, (verdict_label(arm.verdict), needs_label(arm))))
-        return Cell(difference_text(arm), note=note)
+        return Cell(difference_text(arm), note=unusable_text(arm.difference) or verdict_label(arm.verdict))
     why = verdict_reason(comparison, arm) if arm.verdict and arm.verdict.kind is VerdictKind.NONE else ""
     return Cell(NOTHING, note=why)
 
@@ -87,8 +84,7 @@ def _memory(comparison: AnyComparison, arm: ArmResult) -> Cell:
         bar = owner_segments(comparison, arm.costs)
     note = ""
     if comparison.memory_comparable and not arm.is_reference and reference:
-        percentage = share(spread.mean, reference.mean)
-        note = _("%(share)s of %(reference)s", share=percentage, reference=comparison.reference.title)
+        note = share(spread.mean, reference.mean)
     text = memory_in(spread.mean, _largest_peak(comparison))
     return Cell(text, note=note, split=bar, best=_least(comparison, arm, "memory"))
 
@@ -109,8 +105,7 @@ def _time(comparison: AnyComparison, arm: ArmResult) -> Cell:
 
 def _trainable(comparison: AnyComparison, arm: ArmResult) -> Cell:
     trainable = arm.costs.trainable_parameters if arm.costs else None
-    note = share(trainable, arm.costs.total_parameters) if isinstance(arm.costs, Costs) else ""
-    return Cell(count(trainable), note=note, best=_least(comparison, arm, "trainable"))
+    return Cell(count(trainable), best=_least(comparison, arm, "trainable"))
 
 
 def _file(comparison: AnyComparison, arm: ArmResult) -> Cell:
@@ -203,6 +198,8 @@ class ArmsTable:
     """From the largest value of the column that it is sorted by."""
     rows: tuple[tuple[ArmResult, tuple[Cell, ...]], ...]
     """Arms with their cells in the order of the columns."""
+    labels: tuple[str, ...]
+    """The columns' titles with their units, for a cell that stands alone."""
     yardsticks: tuple[Yardstick, ...]
     """The base model before training where it was evaluated, then the study's baselines."""
     remarks: tuple[str, ...]
@@ -228,13 +225,33 @@ class ArmsTable:
                 (arm, tuple(COLUMNS[name].cell(comparison, arm) for name in names))
                 for arm in sorted_arms(comparison.arms, sort)
             ),
+            labels=tuple(
+                ", ".join(filter(None, (COLUMNS[name].title(comparison), COLUMNS[name].unit(comparison))))
+                for name in names
+            ),
             yardsticks=tuple(_yardsticks(study, names)) if study else (),
             remarks=tuple(baseline_remarks(study)) if study else (),
-            key=holders(study) if study else (),
+            key=_visible_holders(study) if study else (),
             forgetting=forgetting,
             interval=plus_minus_text(comparison),
             unsorted=address.to({"sort": ""}, "arms") if sort else "",
         )
+
+
+VISIBLE = 0.01
+"""Share of the largest peak from which an owner's part of a bar can be seen."""
+
+
+def _visible_holders(study: StudyComparison) -> list[Holder]:
+    """The owners that a bar shows, for its legend."""
+    shown = {
+        segment.css
+        for arm in study.arms
+        if isinstance(arm.costs, Costs)
+        for segment in owner_segments(study, arm.costs)
+        if segment.width >= 100 * VISIBLE
+    }
+    return [holder for holder in holders(study) if holder.css in shown]
 
 
 def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
@@ -260,7 +277,7 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
     for place, baseline in enumerate(study.baselines):
         cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
         row = tuple(cells.get(name, Cell("")) for name in names)
-        note = _(baseline.facts.note)
+        note = ""
         if baseline.stored.status == "not_applicable":
             note = _("not applicable: %(why)s", why=stored(baseline.stored.message))
         yield Yardstick(_(baseline.title), note, row, dash=place % len(DASHES) + 1)

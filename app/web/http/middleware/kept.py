@@ -27,7 +27,8 @@ from app.web.http.access import identity_of
 from app.words.i18n import language
 
 PATHS = re.compile(
-    r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
+    r"/studies|/runs|/studies/\d+(/(arms|costs|errors|weights|conditions|causes)|/report\.html)?"
+    r"|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
     r"|/lab/classes/\d+|/lab/join/[\w-]+(/charts/pool\.\w+)?|/api/v1/classes/\d+"
 )
 VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|authorization|cookie|hx-.*|x-forwarded-.*")

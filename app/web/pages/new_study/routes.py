@@ -277,7 +277,7 @@ def stop_arm(db: Db, bell: Bell, study_id: int, arm: Annotated[str, Form(max_len
     """Cancel the unfinished runs of an arm."""
     with db.transaction() as session:
         study_service.stop_arm(session, bell, study_id, arm)
-    return RedirectResponse(f"/studies/{study_id}#arms", status_code=303)
+    return RedirectResponse(f"/studies/{study_id}/arms", status_code=303)
 
 
 def _distinct(page: AddedArmPage, arm: ArmForm) -> ArmForm:

@@ -31,7 +31,7 @@ from app.web.figures.resources.time import train_estimates
 from app.web.figures.runs.confusion import confusion_matrix
 from app.web.figures.runs.weight_delta import Deltas, drawable
 from app.web.figures.studies.arms_table import ArmsTable
-from app.web.figures.studies.study import FIGURES, StudyData, study_figure
+from app.web.figures.studies.study import StudyData, study_figure
 from app.web.figures.studies.view import ViewParams
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
@@ -39,7 +39,8 @@ from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.site import Part, study_parts
 from app.words.format import capitalized, general
 from app.words.i18n import gettext as _
-from app.words.runs.weight_delta import MEASURES, MOST_SAID, arm_sentence, explained, weight_sentence
+from app.words.i18n import marked
+from app.words.runs.weight_delta import MEASURES, explained
 
 
 class LearningRun(NamedTuple):
@@ -110,12 +111,6 @@ class StudyWeightDeltas:
         """The summary over the most matrices, which describes them before training."""
         return max((summary for _arm, summary in self._summaries), key=lambda s: s.matrices, default=None)
 
-    @cached_property
-    def sentences(self) -> list[str]:
-        """On the first arms, and on the matrices before training."""
-        of_arms = [arm_sentence(arm, summary) for arm, summary in self._summaries[:MOST_SAID]]
-        return [*of_arms, *([weight_sentence(self.largest)] if self.largest else [])]
-
     @property
     def explanation(self) -> str:
         return explained()
@@ -130,9 +125,27 @@ Choice = tuple[str, str]
 SMOOTHING_FACTORS = (0.0, 0.6, 0.9, 0.97, 0.99)
 
 
+TABS = {
+    "causes": marked("Causes"),
+    "arms": marked("Arms"),
+    "costs": marked("Costs"),
+    "errors": marked("Errors"),
+    "weights": marked("Weights"),
+    "conditions": marked("Conditions"),
+}
+"""Titles of the page's tabs, by the last segment of their address."""
+
+
+class Tab(NamedTuple):
+    name: str
+    title: str
+    href: str
+
+
 @dataclass(frozen=True)
 class StudyPage:
-    """A study. Templates read its comparison; what they need beside it is derived here."""
+    """A study. Templates read its comparison; what they need beside it is derived here. A figure is drawn, and what a
+    tab shows is read, only when a template asks for it."""
 
     id: int
     data: StudyData
@@ -141,20 +154,19 @@ class StudyPage:
     progress: RunsProgress
     model: ModelFacts | None
     conditions: StudyConditions
-    flips: StudyFlips | None
-    """None until an arm has a result."""
-    figures: Mapping[str, Drawn]
+    files: Files
     notes: Notes
     parts: Sequence[Part]
     """What features add."""
+    chosen: str = ""
+    """The tab that the address names; empty for the first one."""
 
     @classmethod
-    def of(cls, data: StudyData, files: Files, view: ViewParams, address: Address) -> "StudyPage":
+    def of(cls, data: StudyData, files: Files, view: ViewParams, address: Address, chosen: str = "") -> "StudyPage":
         """A study as it stands. Raises NotFound."""
         session, study_id = data.session, data.study_id
         progress = study_service.progress(session, study_id)
         model = base_models.by_id(session, progress.study.base_model_id)
-        charts = f"/studies/{study_id}/charts"
         return cls(
             id=study_id,
             data=data,
@@ -163,11 +175,58 @@ class StudyPage:
             progress=RunsProgress(data.comparison, progress),
             model=model.facts if model else None,
             conditions=StudyConditions(data.comparison, model, datasets.by_id(session, progress.study.dataset_id)),
-            flips=StudyFlips.of(session, files, study_id, data.comparison),
-            figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
+            files=files,
             notes=annotations.notes_of(session, "studies", study_id),
             parts=study_parts(session, study_id, data.comparison),
+            chosen=chosen,
         )
+
+    def figure(self, name: str) -> Drawn:
+        """A figure of FIGURES in this view."""
+        return drawn(study_figure(self.data, self.view, name), f"/studies/{self.id}/charts", self.view.query(name))
+
+    @cached_property
+    def flips(self) -> StudyFlips | None:
+        """None until an arm has a result."""
+        return StudyFlips.of(self.data.session, self.files, self.id, self.study)
+
+    @cached_property
+    def tabs(self) -> list[Tab]:
+        """Those that have something to show. A tab's link keeps the view."""
+        shown = {
+            "causes": self.study.learning.nothing,
+            "costs": self.has_results,
+            "errors": self.flips is not None,
+            "weights": self.weight_deltas is not None,
+        }
+        return [Tab(name, _(title), self.tab_address(name)) for name, title in TABS.items() if shown.get(name, True)]
+
+    @property
+    def tab(self) -> str:
+        """The tab that is shown: the first one where the address names none, or one that is empty. Prices that are
+        wrong are shown with their field."""
+        names = [tab.name for tab in self.tabs]
+        chosen = "costs" if self.view.errors else self.chosen
+        return chosen if chosen in names else names[0]
+
+    def tab_address(self, name: str) -> str:
+        """Of a tab, in this view."""
+        return f"/studies/{self.id}/{name}{self.address.words}"
+
+    @property
+    def priced(self) -> bool:
+        """The visitor entered prices, or one is wrong."""
+        return bool(self.view.errors) or any(getattr(self.view, name) for name in self.view.price_fields)
+
+    @property
+    def curves_open(self) -> bool:
+        """The address chooses curves."""
+        return any(name in ("curve", "by", "smooth") for name, _word in self.address.query)
+
+    @property
+    def matrices_open(self) -> bool:
+        """The address chooses which matrices are mapped."""
+        return any(name in ("matrices", "matrices_arm") for name, _word in self.address.query)
 
     @property
     def study(self) -> StudyComparison:
@@ -203,14 +262,9 @@ class StudyPage:
         return reference_confusion(self.study)
 
     @property
-    def answered(self) -> bool:
-        """The verdict's first question has an answer, or waits for one."""
-        return self.has_results and (self.study.learning.helps is not None or self.study.learning.closed)
-
-    @property
     def picture(self) -> Drawn:
         """Beside the verdict: differences from the reference, or the scores that stand in their place."""
-        return self.figures["scores" if self.study.learning.closed else "verdict"]
+        return self.figure("scores" if self.study.learning.closed else "verdict")
 
     @cached_property
     def table(self) -> ArmsTable:

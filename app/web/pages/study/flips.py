@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.flips import HALF, SURE, FlipKind, Flips
+from app.domain.comparison.flips import AGAINST_REFERENCE, HALF, SURE, FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS, MetricName
 from app.services.comparison.flips import Answer, FlipItem, FlipPage, Slice, UnreadRun, browse
@@ -71,6 +72,8 @@ class FlipQuery:
 @dataclass(frozen=True)
 class AnswerCell:
     text: str
+    brief: str
+    """How many seeds are right, `3/4`; empty with one seed or where answers are graded."""
     mark: str
     """`yes` where it is right, `no`, `tie` where half of the seeds are right, or `graded`."""
     notes: list[str]
@@ -132,7 +135,8 @@ def _cell(answer: Answer, metric: MetricName) -> AnswerCell:
         text = f"{title(metric)} {written(metric, answer.score)}" if graded else NOTHING
     if answer.seeds > 1:
         notes.append(_over_seeds(answer, metric, graded))
-    return AnswerCell(text, mark, notes)
+    brief = "" if graded or answer.seeds < 2 else f"{answer.right}/{answer.seeds}"
+    return AnswerCell(text, brief, mark, notes)
 
 
 def _metric_text(name: MetricName, value: float) -> str:
@@ -160,27 +164,43 @@ class StudyFlips:
     flips: Flips
     query: FlipQuery
     """Query of the arm and the kind that are shown first."""
-    pages: Mapping[FlipKind, FlipPage]
-    """The first items of two kinds."""
+    session: Session
+    files: Files
 
     @classmethod
     def of(cls, session: Session, files: Files, study_id: int, comparison: StudyComparison) -> "StudyFlips | None":
-        """None until an arm has a result."""
+        """None until an arm has a result. Examples are read only when a template asks for them."""
         flips = Flips.of(comparison)
         if not flips.arms:
             return None
         query = FlipQuery(study_id, *flips.default(comparison.focus))
-        kinds = (FlipKind.WORSE, FlipKind.BETTER) if query.kind is FlipKind.WORSE else (FlipKind.GAINED, FlipKind.LOST)
-        pages = {
-            kind: browse(session, files, flips, Slice(kind, query.arm), limit=EXAMPLES)
-            for kind in kinds
-            if flips.count(kind, query.arm)
+        return cls(comparison, flips, query, session, files)
+
+    @cached_property
+    def pages(self) -> Mapping[FlipKind, FlipPage]:
+        """The first items of two kinds."""
+        worse = self.query.kind is FlipKind.WORSE
+        return {
+            kind: browse(self.session, self.files, self.flips, Slice(kind, self.query.arm), limit=EXAMPLES)
+            for kind in ((FlipKind.WORSE, FlipKind.BETTER) if worse else (FlipKind.GAINED, FlipKind.LOST))
+            if self.flips.count(kind, self.query.arm)
         }
-        return cls(comparison, flips, query, pages)
 
     @property
     def rule(self) -> str:
         return rule(self.comparison, self.flips, None)
+
+    @property
+    def columns(self) -> tuple[FlipKind, ...]:
+        """The kinds that the page counts; the page of flips has them all."""
+        if len(self.flips.arms) > 1 and self.query.kind is FlipKind.WORSE:
+            return AGAINST_REFERENCE
+        return (FlipKind.GAINED, FlipKind.LOST)
+
+    def share(self, kind: FlipKind, arm: str) -> float:
+        """Of the largest count of losses or gains over the arms, percent: the length of a bar's half."""
+        largest = max((self.flips.count(k, a) or 0 for k in self.columns[:2] for a in self.flips.arms), default=0)
+        return 100 * (self.flips.count(kind, arm) or 0) / max(largest, 1)
 
     @property
     def examples(self) -> list[FlipItems]:

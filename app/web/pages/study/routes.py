@@ -13,7 +13,7 @@ from app.web.figures.studies.view import ViewParams
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.files.figure_file import Ending, figure_file
-from app.web.pages.study.context import StudyPage
+from app.web.pages.study.context import TABS, StudyPage
 from app.web.pages.study.progress import RunsProgress
 from app.web.templating import Render
 
@@ -31,10 +31,13 @@ View = Annotated[ViewParams, Depends(view_params)]
 def study_page(
     request: Request, session: Reading, files: Store, settings: Config, study_id: int, view: View
 ) -> StudyPage:
-    """The page in the view of the address. Raises NotFound."""
-    return StudyPage.of(
-        StudyData(session, settings, study_id), files, view, Address.of(request, f"/studies/{study_id}")
-    )
+    """The page in the view of the address, with the tab that its last segment names. Raises NotFound."""
+    address, tab = f"/studies/{study_id}", request.url.path.rpartition("/")[2]
+    if tab in TABS:
+        address = f"{address}/{tab}"
+    else:
+        tab = ""
+    return StudyPage.of(StudyData(session, settings, study_id), files, view, Address.of(request, address), tab)
 
 
 Page = Annotated[StudyPage, Depends(study_page)]
@@ -42,19 +45,17 @@ Page = Annotated[StudyPage, Depends(study_page)]
 
 @router.get("")
 def show(request: Request, render: Render, page: Page) -> HTMLResponse:
-    """The whole page. View parameters and sort order are in its address."""
+    """The page. Its tab, view parameters and sort order are in its address."""
     # htmx swaps the part with the mistake in it only from a successful response
     wrong = bool(page.view.errors) and "hx-request" not in request.headers
-    return render.page("study/show.html", page, status=422 if wrong else 200, of=("studies", page.id))
-
-
-@router.get("/live")
-def live(request: Request, render: Render, page: Page) -> HTMLResponse:
-    """What changes when a run ends, for htmx; after the last one the browser loads the whole page again."""
-    answer = render.page("study/body.html", page, of=("studies", page.id))
-    if not page.live and "hx-request" in request.headers:
+    answer = render.page("study/show.html", page, status=422 if wrong else 200, of=("studies", page.id))
+    if not page.live and request.headers.get("hx-trigger") == "live":
         answer.headers["HX-Refresh"] = "true"
     return answer
+
+
+for _tab in TABS:
+    router.add_api_route(f"/{_tab}", show, name=f"show_{_tab}")
 
 
 @router.get("/progress")

@@ -30,7 +30,7 @@ from app.web.figures.studies.study import FIGURES, Differences, Row, StudyData, 
 from app.web.figures.studies.study import chart as differences_chart
 from app.web.figures.studies.trade_off import trade_off
 from app.web.figures.studies.view import USUAL
-from app.words.data.baselines import above_baseline_text, baseline_remarks
+from app.words.data.baselines import baseline_remarks
 from tests.support.filled import filled
 from tests.support.rows.factories import ARMS, FULL, STATES, empty_database, plain, seed_study
 
@@ -395,8 +395,8 @@ def test_an_arm_is_compared_with_the_best_baseline(data: StudyData) -> None:
     gate = study.baselines[1].difference
     assert gate and study.reference.above_baseline
     assert study.reference.above_baseline.low == pytest.approx(-gate.high), "the interval of the gate"
-    assert plain(above_baseline_text(study, study.arms[0])) == "+11.0 ± 2.3 vs. TF\N{NON-BREAKING HYPHEN}IDF"
-    assert next(baseline_remarks(study)).startswith("Below a score: its difference from the best baseline (TF-IDF)")
+    remark = plain(next(baseline_remarks(study)))
+    assert remark.startswith("Points above the best baseline, TF-IDF") and "full +11.0 ± 2.3" in remark
 
 
 def test_the_trade_off_has_lines_only_over_scores_and_only_near_them(data: StudyData) -> None:

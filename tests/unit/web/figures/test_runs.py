@@ -70,7 +70,7 @@ FULL, LORA, PROBE = 1, 2, 3
 def shown(client: TestClient, address: str) -> str:
     """The section of a page as one reads it."""
     page = plain(html.unescape(client.get(address).text))
-    return page.split('id="weight-delta"')[1].split("</section>")[0]
+    return page.split('id="weights"' if "/studies/" in address else 'id="weight-delta"')[1].split("</section>")[0]
 
 
 def table(client: TestClient, address: str) -> list[dict[str, str]]:
@@ -88,7 +88,7 @@ def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> No
         assert (int(curve[-1]["rank"]), means[-1]) == (last if name != "LoRA r=8" else 8, pytest.approx(1))
         for mean, row in zip(means, curve, strict=True):
             assert float(row["energy_low"]) - 1e-9 <= mean <= float(row["energy_high"]) + 1e-9
-    assert "seed 0. Bands: 10th to 90th percentile." in shown(full, "/studies/1")
+    assert "seed 0. Bands: 10th to 90th percentile." in shown(full, "/studies/1/weights")
 
 
 def test_its_drawings_are_whole_at_both_widths(full: TestClient) -> None:
@@ -121,7 +121,7 @@ def test_its_file_has_every_matrix_of_every_arm_with_every_number(full: TestClie
     ],
 )
 def test_what_there_is_not_is_refused_with_the_choices(full: TestClient, query: str, said: str) -> None:
-    for address in (f"/studies/1?{query}", f"/studies/1/charts/matrices.csv?{query}"):
+    for address in (f"/studies/1/weights?{query}", f"/studies/1/charts/matrices.csv?{query}"):
         answer = full.get(address)
         assert answer.status_code == 422
         assert said in html.unescape(answer.text)

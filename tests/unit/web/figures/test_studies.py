@@ -291,14 +291,14 @@ def test_energy_is_priced_where_every_arm_has_it(session: Session) -> None:
 
 
 def test_the_price_of_energy_is_a_field_where_some_was_counted(full: TestClient) -> None:
-    assert 'name="kwh"' not in full.get("/studies/1").text
-    assert 'name="kwh"' in full.get("/studies/1?kwh=0.3").text
+    assert 'name="kwh"' not in full.get("/studies/1/costs").text
+    assert 'name="kwh"' in full.get("/studies/1/costs?kwh=0.3").text
     with database_of(full).transaction() as session:
         for run in session.scalars(select(RunRow).where(RunRow.study_id == 1)):
             run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
-    page = full.get("/studies/1?kwh=dear")
+    page = full.get("/studies/1/costs?kwh=dear")
     assert page.status_code == 422 and "&#39;dear&#39; is not an amount" in page.text
-    assert "kwh=0.3" in full.get("/studies/1?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
+    assert "kwh=0.3" in full.get("/studies/1/costs?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
 
 
 def test_money_has_the_digits_that_it_needs() -> None:
@@ -309,7 +309,7 @@ def test_money_has_the_digits_that_it_needs() -> None:
 
 @pytest.mark.slow
 def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) -> None:
-    answer = full.get("/studies/1?hour=cheap&gib_month=0.02&tasks=0&currency=doubloons")
+    answer = full.get("/studies/1/costs?hour=cheap&gib_month=0.02&tasks=0&currency=doubloons")
     assert answer.status_code == 422
     for said in (
         "&#39;cheap&#39; is not an amount",
@@ -318,9 +318,9 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
     ):
         assert said in answer.text
     assert 'value="cheap"' in answer.text
-    assert full.get("/studies/1?hour=cheap", headers={"HX-Request": "true"}).status_code == 200
+    assert full.get("/studies/1/costs?hour=cheap", headers={"HX-Request": "true"}).status_code == 200
     for word in ("-1", "nan", "inf", "1e99", "1,000"):
-        assert full.get(f"/studies/1?hour={word}").status_code == 422
+        assert full.get(f"/studies/1/costs?hour={word}").status_code == 422
 
 
 def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_them(full: TestClient) -> None:
@@ -330,12 +330,12 @@ def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_the
     assert PriceParams(tasks="0000000012").many == 12
     for tasks in ("0000000010000000000", "100001", "1" * 200):
         assert PriceParams(tasks=tasks).errors_of("tasks")
-    assert "87.0 MiB for 1 task, compared with 86.7 MiB" in plain(full.get("/studies/1?tasks=1").text)
-    assert "for 100,000 tasks" in plain(full.get("/studies/1?tasks=100000").text)
+    assert "87.0 MiB for 1 task, compared with 86.7 MiB" in plain(full.get("/studies/1/costs?tasks=1").text)
+    assert "for 100,000 tasks" in plain(full.get("/studies/1/costs?tasks=100000").text)
 
 
 def test_a_currency_is_text_and_the_csv_has_what_was_measured(full: TestClient) -> None:
-    page = full.get("/studies/1?hour=2&currency=%3Cb%3E")
+    page = full.get("/studies/1/costs?hour=2&currency=%3Cb%3E")
     assert page.status_code == 200
     assert "<b></td>" not in page.text
     rows = list(csv.DictReader(io.StringIO(full.get("/studies/1/charts/break-even.csv?gib_month=2&tasks=7").text)))

@@ -114,7 +114,7 @@ PLACES = {"runs": "/runs/2", "studies": "/studies/1"}
 
 @pytest.mark.parametrize("address", PLACES.values(), ids=PLACES)
 def test_a_note_and_tags_are_written_shown_and_taken_away(full: TestClient, address: str) -> None:
-    assert 'id="no-notes"' in full.get(address).text
+    assert "notes-empty" in full.get(address).text
     answer = full.post(
         f"{address}/notes", data={"note": " First line\r\n<b>second</b> ", "tags": 'paper, a "b", paper'}
     )
@@ -125,7 +125,7 @@ def test_a_note_and_tags_are_written_shown_and_taken_away(full: TestClient, addr
     form = full.get(f"{address}/notes").text
     assert 'value="a &#34;b&#34;, paper"' in form
     full.post(f"{address}/notes", data={"note": "", "tags": ""})
-    assert 'id="no-notes"' in full.get(address).text
+    assert "notes-empty" in full.get(address).text
 
 
 @pytest.mark.parametrize("address", PLACES.values(), ids=PLACES)
@@ -140,7 +140,7 @@ def test_what_cannot_be_kept_is_told_and_stays_in_the_form(full: TestClient, add
         ("", ",".join(f"t{n}" for n in range(21)), "21 tags, more than the limit of 20"),
     ):
         assert what in full.post(f"{address}/notes", data={"note": note, "tags": tags}).text
-    assert 'id="no-notes"' in full.get(address).text
+    assert "notes-empty" in full.get(address).text
 
 
 @pytest.mark.parametrize("address", PLACES.values(), ids=PLACES)

@@ -108,7 +108,7 @@ def test_the_savings_of_a_run_that_did_not_fail_are_an_empty_list(ledgers: TestC
 
 @pytest.mark.slow
 def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:
-    text = shown(ledgers, "/studies/1").split('id="memory"')[1].split("</section>")[0]
+    text = shown(ledgers, "/studies/1/costs").split('id="memory"')[1].split('id="time"')[0]
     for row in ("temporaries", "measured peak", "estimated peak", "error"):
         assert f'<th scope="row">{row}</th>' in text
     assert "Pale: estimated" in text
@@ -119,7 +119,7 @@ def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledger
 
 
 def test_a_study_shows_the_estimated_training_of_each_arm_and_its_error(ledgers: TestClient) -> None:
-    text = shown(ledgers, "/studies/1").split('id="time"')[1].split("</section>")[0]
+    text = shown(ledgers, "/studies/1/costs").split('id="time"')[1].split('id="trade-off"')[0]
     assert "Below a bar: the estimated training, with its band." in text
     table = text.split("Train time, estimated and measured</caption>")[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]

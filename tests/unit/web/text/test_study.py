@@ -132,7 +132,7 @@ def test_the_four_facts_of_a_verdict() -> None:
         ("−0.4 ± 1.2", "points", "accuracy, 89.1 compared with 89.5 %"),
         ("37 %", "", "of the memory, 150 of 403 MiB"),
         ("52 %", "", "of the train time, 28 s of 54 s"),
-        ("290×", "smaller", "file, 0.30 MiB compared with 86.7 MiB"),
+        ("290×", "smaller", "file, 0.30 MiB of 86.7 MiB"),
     ]
 
 

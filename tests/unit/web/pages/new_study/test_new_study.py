@@ -272,7 +272,7 @@ def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) 
     assert re.search(r'name="tuning.rates"\s+value="8"', text)
     assert re.search(r'name="tuning.eta"\s+value="2"', text)
     assert re.search(r'<option value="trials_and_seeds" selected>', text)
-    page = without_breaks(registered_only.get(f"/studies/{study}").text)
+    page = without_breaks(registered_only.get(f"/studies/{study}/conditions").text)
     assert "LoRA trials, and seeds after the first of an arm may, on one frozen base model" in page
 
 

@@ -85,7 +85,7 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: Te
     assert "Forgetting</a><span>nats/token</span>" in text
     found = {arm.title: arm.forgetting for arm in weighed(with_language, CAUSAL).arms}
     assert found["full"] and found["full"].mean == pytest.approx(0.311, abs=0.005)
-    marked = re.findall(r'<td class="num( best)?"><b>([+−]0\.\d{3})</b></td>', text)
+    marked = re.findall(r'<td class="num( best)?" data-label="Forgetting, nats/token"><b>([+−]0\.\d{3})</b></td>', text)
     assert [sign for _best, value in marked for sign in value[:1]] == ["+", "+", "+", "−"]
     assert [bool(best) for best, _value in marked] == [False, False, False, True]
     assert "Forgetting" not in with_language.get("/studies/1").text
@@ -96,8 +96,8 @@ def test_the_number_format_of_frozen_weights_forbids_no_comparison(with_language
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
     assert "only the method and its learning rate differ" in [c.text for c in caveats(found)]
-    assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}")
-    assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
+    assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}/conditions")
+    assert not [row for row in rows(with_language, "/studies/1/conditions") if row.startswith("frozen weights")]
 
 
 def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:

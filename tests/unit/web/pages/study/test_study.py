@@ -16,6 +16,7 @@ from app.services.studies import studies
 from app.store.studies import queries as study_queries
 from app.store.tables import EstimateRow
 from app.web.pages.studies.routes import IntervalMark
+from app.web.pages.study.context import TABS
 from tests.support.filled import filled
 from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
 from tests.unit.web.conftest import database_of
@@ -46,24 +47,37 @@ def test_the_page_answers_in_every_state(client: TestClient, state: str) -> None
 def test_the_verdict_is_the_heading_and_the_order_is_kept(client: TestClient) -> None:
     text = client.get(f"/studies/{study(client)}").text
     assert "<h1>LoRA r=8 is enough: it loses less than 2 points against full fine-tuning</h1>" in text
-    marks = ['class="verdict"', 'class="facts"', 'class="caveats"', 'class="toc"', 'id="arms"', 'id="trade-off"']
-    places = [text.index(mark) for mark in [*marks, 'id="memory"', 'id="time"', 'id="break-even"', 'id="conditions"']]
+    marks = ['class="verdict"', 'class="facts"', 'class="remarks"', 'class="tabs"', 'class="tab" id="arms"']
+    places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
+
+
+def test_each_tab_has_an_address_and_keeps_the_view(full: TestClient) -> None:
+    first = full.get("/studies/1?sort=memory").text
+    tabs = re.findall(r'<a id="to-(\w+)"\s+href="([^"]+)"', first[first.index('class="tabs"') :])
+    names = [name for name, _href in tabs if name in TABS]
+    assert names == ["arms", "costs", "errors", "weights", "conditions"], "nothing asks for causes"
+    assert 'href="/studies/1/costs?sort=memory#tabs"' in first
+    for name in names:
+        text = full.get(f"/studies/1/{name}").text
+        assert re.findall(r'class="tab"\s+id="(\w+)"', text) == [name]
+        assert re.findall(r'id="to-(\w+)"[^>]*aria-current="page"', text) == [name]
+    assert full.get("/studies/1/causes").status_code == 200, "an empty tab gives way to the first"
 
 
 def test_best_is_shaded_also_where_it_cannot_be_told_apart(client: TestClient) -> None:
     text = client.get(f"/studies/{study(client)}").text
-    accuracies = text.split('<td class="num best"><b>')
+    accuracies = text.split('<td class="num best" data-label="Accuracy, %"><b>')
     assert [part[:4] for part in accuracies[1:3]] == ["89.5", "89.1"]
 
 
 def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     address = f"/studies/{study(client)}"
-    plain, other = client.get(address).text, client.get(f"{address}?x=time&y=loss&curve=validation").text
-    assert "charts/trade-off.csv?x=memory&amp;y=score" in plain
-    assert "charts/curves.csv?curve=loss&amp;by=step" in plain
-    assert "charts/trade-off.csv?x=time&amp;y=loss" in other
-    assert "charts/curves.csv?curve=validation&amp;by=step" in other
+    view = "?x=time&y=loss&curve=validation"
+    assert "charts/trade-off.csv?x=memory&amp;y=score" in client.get(f"{address}/costs").text
+    assert "charts/curves.csv?curve=loss&amp;by=step" in client.get(address).text
+    assert "charts/trade-off.csv?x=time&amp;y=loss" in client.get(f"{address}/costs{view}").text
+    assert "charts/curves.csv?curve=validation&amp;by=step" in client.get(f"{address}{view}").text
     for words in ("x=money", "y=money", "sort=money", "curve=money", "by=money", "smooth=1", "smooth=nan"):
         assert client.get(f"{address}?{words}").status_code == 422
 
@@ -74,8 +88,8 @@ def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(
     address = f"/studies/{study(client, failed=failed)}"
 
     def order(sort: str) -> list[str]:
-        rows = client.get(f"{address}?sort={sort}").text.split('<section class="section" id="arms">')[1]
-        return re.findall(r"</svg><span>([^<]+)</span></span><small>", rows.split("</section>")[0])
+        rows = client.get(f"{address}?sort={sort}").text.split('class="tab" id="arms"')[1]
+        return re.findall(r"</svg><span>([^<]+)</span></span><small>", rows.split("</table>")[0])
 
     assert order("memory") == order("trainable") == ["head only", "full", "LoRA r=8", "base model"]
     assert order("-memory") == order("-score") == ["full", "head only", "LoRA r=8", "base model"]
@@ -91,7 +105,7 @@ def test_the_memory_table_has_each_arms_bytes_below_its_name_in_any_order(client
     address = f"/studies/{study(client)}"
 
     def columns(sort: str) -> list[tuple[str, str]]:
-        section = client.get(f"{address}?sort={sort}").text.split('id="memory"')[1].split("</section>")[0]
+        section = client.get(f"{address}/costs?sort={sort}").text.split('id="memory"')[1].split("</table>")[0]
         heads = re.findall(r'<th scope="col" class="num">([^<]+)</th>', section)
         [total] = re.findall(r'<tr class="total">.*?</tr>', section, re.DOTALL)
         return list(zip(heads, re.findall(r'<td class="num">([^<]+)</td>', total), strict=True))
@@ -109,12 +123,13 @@ def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: Test
 
 
 @pytest.mark.slow
-def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
+def test_a_page_that_follows_its_study_is_loaded_again_when_that_ends(client: TestClient) -> None:
     running, finished = study(client, **STATES["running"]), study(client)
-    part = client.get(f"/studies/{running}/live", headers={"HX-Request": "true"})
-    assert "<html" not in part.text
-    assert "HX-Refresh" not in part.headers
-    assert client.get(f"/studies/{finished}/live", headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
+    follows = {"HX-Request": "true", "HX-Trigger": "live"}
+    assert f'id="live"\n           hx-get="/studies/{running}"' in client.get(f"/studies/{running}").text
+    assert "HX-Refresh" not in client.get(f"/studies/{running}", headers=follows).headers
+    assert client.get(f"/studies/{finished}", headers=follows).headers["HX-Refresh"] == "true"
+    assert "HX-Refresh" not in client.get(f"/studies/{finished}", headers={"HX-Request": "true"}).headers, "a tab"
     progress = client.get(f"/studies/{running}/progress").text
     assert "step 153 of 246" in progress
     assert 'id="worker-state" hx-swap-oob="true"' in " ".join(progress.split())
@@ -140,8 +155,7 @@ def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient)
     lacking = int(re.findall(r"(\d+) seeds per arm instead of 3", text)[0]) - 3
     assert lacking > 2
     assert f"Add {lacking} seeds" in text  # as many as the sentence beside it says
-    assert f"{3 * lacking} more runs" in text
-    assert "the next verdicts need 99\N{NO-BREAK SPACE}% confidence" in text
+    assert f"{3 * lacking} runs; the next verdict needs 99\N{NO-BREAK SPACE}% confidence" in text
     answer = client.post(f"/studies/{study_id}/seeds", data={"count": "2"})
     assert answer.status_code == 200
     assert answer.url.path == f"/studies/{study_id}"
@@ -171,7 +185,7 @@ def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> 
 def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: TestClient) -> None:
     own = LoraSpec(r=64, target_modules=["query", "value"], use_dora=True, lora_dropout=0.1)
     arms = (FULL, LORA, ArmSpec(method=own))
-    text = client.get(f"/studies/{study(client, arms=arms)}").text
+    text = client.get(f"/studies/{study(client, arms=arms)}/conditions").text
     rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in text.split("<tr>")]
     assert "r – 8 64" in rows
     assert "use_dora – no yes" in rows
@@ -217,7 +231,7 @@ def test_no_name_is_a_formula_in_a_csv_and_numbers_stay_numbers(client: TestClie
 
 def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_none(full: TestClient) -> None:
     text = full.get("/studies/1").text
-    table = text[text.index('id="arms"') : text.index('id="trade-off"')]
+    table = text[text.index('class="tab" id="arms"') : text.index('id="over-training"')]
     rows = [re.sub(r"<[^>]+>", " ", row) for row in table.split('<tr class="aside">')[1:]]
     assert [name in row for name, row in zip(("base model", "most frequent", "TF-IDF", "frozen"), rows, strict=True)]
     assert "23.1" in rows[1] and "not beaten" not in "".join(rows)
