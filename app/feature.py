@@ -8,7 +8,7 @@ The core never imports a feature. A feature's package says what it adds in modul
     app.features.NAME.checks     check(database, settings): the findings of `vezna doctor` once the database answers
     app.features.NAME.tables     rows; the database has them whether or not the feature is active
     app.features.NAME.computations   REQUESTS and ANSWERS, pydantic's adapters of what a worker computes for it
-    worker.features.NAME.node    NODE, a `worker.node.Node`: tasks and threads of a worker
+    worker.features.NAME.node    NODE, a `worker.nodes.node.Node`: tasks and threads of a worker
     worker.features.NAME.answer  answer(request, files): the answer to such a request
 
 VEZNA_FEATURES names the active ones, separated by commas: all are active if it is not set or `all`, none if it is

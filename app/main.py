@@ -12,8 +12,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute
 
 from app import logs
-from app.exchange import Reader
-from app.queue import Doorbell
+from app.broker.exchange import Reader
+from app.broker.queue import Doorbell
 from app.services.hooks import hooks
 from app.services.users import audit, first_start
 from app.settings import Settings, load

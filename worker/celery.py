@@ -17,8 +17,7 @@ from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
-from app.domain.errors import Unavailable
-from app.queue import (
+from app.broker.queue import (
     CONTROL_QUEUE,
     ESTIMATE,
     INFER_QUEUE,
@@ -29,6 +28,7 @@ from app.queue import (
     TRAIN_QUEUE,
     celery_app,
 )
+from app.domain.errors import Unavailable
 from app.services.hooks import hooks
 from app.store.database import migrate
 from app.store.database.errors import cause
@@ -37,10 +37,10 @@ from worker import tasks
 from worker.children.child import die_with_parent
 from worker.children.interrupt import INTERRUPT
 from worker.children.work import WorkQueue
-from worker.context import process_context
 from worker.machine import device, naming
 from worker.machine.gpu_watch import GpuWatch
-from worker.node import nodes
+from worker.nodes.context import process_context
+from worker.nodes.node import nodes
 from worker.training import workdir
 
 log = structlog.get_logger()

@@ -8,11 +8,11 @@ import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import TRAIN
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
-from app.queue import TRAIN
 from app.services.hooks import hooks
 from app.services.models import models
 from app.services.resources import estimates
@@ -27,14 +27,14 @@ from app.store.database.session import after_commit
 from app.store.tables import EstimateRow, now
 from app.store.workers import clock, queue
 from app.store.workers import queries as workers
-from worker import removal
 from worker.children.host import ChildError, ChildInterrupted
-from worker.claimed import LEFT_TO_THE_SWEEP
-from worker.context import Context, process_context
 from worker.estimation.host import NoAnswer
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
 from worker.machine import device
+from worker.nodes import removal
+from worker.nodes.claimed import LEFT_TO_THE_SWEEP
+from worker.nodes.context import Context, process_context
 from worker.samples.host import load_from, located
 from worker.training import workdir
 from worker.training.supervisor import supervise

@@ -13,6 +13,8 @@ import uvicorn
 from rich.markup import escape
 from sqlalchemy.orm import Session
 
+from app.broker.embedded import Stack, check, stack
+from app.broker.queue import Doorbell
 from app.cli.client import Client
 from app.cli.shared import console, queued
 from app.cli.studies.studies import show_comparison
@@ -20,9 +22,7 @@ from app.cli.terminal import progress
 from app.domain.errors import Invalid, Unavailable
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
-from app.embedded import Stack, check, stack
 from app.imports import import_large
-from app.queue import Doorbell
 from app.samples import samples as sample
 from app.services.data import datasets as dataset_service
 from app.services.data import samples

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app import feature
+from app.broker.queue import Doorbell
 from app.domain.resources.device_time import Basis
-from app.queue import Doorbell
 from app.services.ownership.vault import Vault
 from app.services.workers.work import WorkKind
 from app.settings import Settings

@@ -261,4 +261,4 @@ class ErrorPage:
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:
     """A page that says what went wrong. It asks no database: that may be what is away."""
-    return Renderer(request, Shell.unknown).page("errors/show.html", ErrorPage(status, title, message), status=status)
+    return Renderer(request, Shell.unknown).page("layouts/error.html", ErrorPage(status, title, message), status=status)

@@ -14,9 +14,9 @@ import httpx2
 import psutil
 import pytest
 
+from app.broker.embedded import Child, Stack, stack
 from app.domain.failures import FailureCode
 from app.domain.models.base_model import ModelFacts
-from app.embedded import Child, Stack, stack
 from app.services.runs import attempts
 from app.services.runs.attempts import Fenced
 from app.settings import ROOT, Settings

@@ -20,12 +20,12 @@ from app.store.files.files import Files
 from app.store.tables import DatasetRow, UploadRow
 from tests.support.fakes.fakes import SilentBell
 from worker.children.work import ReportProgress, WorkFailed
-from worker.context import Context
 from worker.ingest import child, tasks
 from worker.ingest.child import scan
 from worker.ingest.host import IngestQueue
 from worker.ingest.prepare import Prepared, prepare
 from worker.ingest.readers.batches import LocalPart
+from worker.nodes.context import Context
 
 
 class InProcessIngest(IngestQueue):

@@ -26,8 +26,9 @@ from app.store.database.session import Database
 
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "sklearn", "tokenizers", "sentence_transformers"}
 LIGHT = (
-    "app.main", "app.cli.program", "worker.celery", "worker.tasks", "worker.context", "worker.training.supervisor",
-    "worker.training.host", "worker.training.child", "worker.estimation.host", "worker.estimation.child",
+    "app.main", "app.cli.program", "worker.celery", "worker.tasks", "worker.nodes.context",
+    "worker.training.supervisor", "worker.training.host", "worker.training.child",
+    "worker.estimation.host", "worker.estimation.child",
     "worker.ingest.host", "worker.inspection.host",
 )  # fmt: skip
 

@@ -35,7 +35,7 @@ from worker.machine import disk
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
-    from worker.context import Context
+    from worker.nodes.context import Context
 
 
 Unused = Callable[[list[Part]], list[Part]]

@@ -30,8 +30,8 @@ from app.services.ownership.vault import Vault
 from app.services.runs.attempts import Claim, Fenced
 from app.services.users import hub_tokens
 from app.store.files.files import StoreUnavailable
-from worker.context import Context
 from worker.machine import disk
+from worker.nodes.context import Context
 from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess

@@ -21,9 +21,9 @@ from app.services.runs import attempts
 from app.services.runs.attempts import Claim, Fenced
 from app.store.runs import queries as runs
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
-from worker.context import Context
 from worker.machine import disk, nvidia
 from worker.machine.gpu_watch import LOST
+from worker.nodes.context import Context
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost

@@ -23,7 +23,7 @@ from app.domain.runs.job import GroupJob, MemberReport, TrainJob
 from app.services.runs import attempts
 from app.services.runs.attempts import Claim, Fenced
 from app.store.files.files import StoreUnavailable
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training.attempt import SupervisedAttempt
 from worker.training.host import TrainerProcess
 from worker.training.lease import LeaseLost

@@ -9,10 +9,10 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import feature
+from app.broker.queue import Doorbell
 from app.cli.checks.finding import Finding
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
-from app.queue import Doorbell
 from app.services.workers import ringing
 from app.services.workers import workers as worker_service
 from app.settings import Settings

@@ -15,12 +15,12 @@ from rich import box
 from rich.table import Table
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.cli.shared import Json, say, show
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.queue import Doorbell
 from app.services.data import baselines
 from app.services.ownership import ownership
 from app.services.users import audit, links, passwords, tokens

@@ -7,8 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from app.domain.accounts.policy import Role
 from app.domain.messages import _
-from app.domain.names import Line
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 MIN_PASSWORD_LENGTH = 12
 """NIST SP 800-63B-4 (section 3.1.1.2) requires 8 characters beside a second factor and 15 without one. 12 are enough

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.data.dataset import SPLITS, Split
 from app.domain.errors import FieldError
 from app.domain.messages import _, choose_from
-from app.domain.names import Verbatim
+from app.domain.validation import Verbatim
 
 TRAIN, VALIDATION, TEST = range(3)
 """Places in `SPLITS`."""

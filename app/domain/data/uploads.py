@@ -17,8 +17,7 @@ from app.domain.data.guesses.mapping import Column, ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.messages import _
 from app.domain.models.base_model import HUB_ID
-from app.domain.names import Line
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 UploadState = Literal["reading", "read", "failed"]
 UploadSource = Literal["files", "directory", "hub"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from app.domain.names import Line, Name
+from app.domain.validation import Line, Name
 
 DatasetState = Literal["preparing", "ready", "blocked", "failed"]
 DATASET_NAME = r"^[\w\-][\w.\-]*$"

@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.domain.imports.facts import check_method
 from app.domain.messages import _, choose_from
 from app.domain.methods import Family
-from app.domain.names import Line, Name
 from app.domain.runs.training import Seed
 from app.domain.studies.alternative import Alternative
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, Name, invalid_field
 
 MOST_ARMS = 32
 MOST_RUNS = 100

@@ -13,9 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.messages import _
 from app.domain.methods import METHODS, Family
-from app.domain.names import Key, Line, Name
 from app.domain.runs.training import LearningRate
-from app.domain.validation import invalid_field
+from app.domain.validation import Key, Line, Name, invalid_field
 
 Setting = bool | int | float | Line | None
 MOST_BYTES = 2**62

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.imports.facts import Seconds, TrainingFacts
 from app.domain.imports.result import OutsideRun
-from app.domain.names import Key, Line
+from app.domain.validation import Key, Line
 
 SHA256 = "^[0-9a-f]{64}$"
 

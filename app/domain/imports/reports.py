@@ -17,10 +17,9 @@ from app.domain.imports.facts import Fraction
 from app.domain.imports.reported import ReportedRun, RunFacts
 from app.domain.imports.result import MOST_ITEMS, check_item_groups, check_item_names
 from app.domain.messages import _
-from app.domain.names import Key, Line, Name, Verbatim
 from app.domain.runs.result import StepMetrics
 from app.domain.runs.training import Seed
-from app.domain.validation import field_error, invalid_field
+from app.domain.validation import Key, Line, Name, Verbatim, field_error, invalid_field
 
 MOST_STEPS = 2000
 MOST_EVALUATIONS = 100

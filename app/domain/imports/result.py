@@ -14,9 +14,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from app.domain.imports.facts import Fraction, TrainingFacts, as_number, check_method
 from app.domain.messages import _
 from app.domain.methods import METHODS, Family
-from app.domain.names import Key, Name
 from app.domain.runs.training import Seed
-from app.domain.validation import invalid_field
+from app.domain.validation import Key, Name, invalid_field
 
 MOST_ITEMS = 1_000_000
 ROUNDING = 5e-4

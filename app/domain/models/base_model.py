@@ -10,9 +10,8 @@ from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
-from app.domain.names import Line
 from app.domain.tasks import Task
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]

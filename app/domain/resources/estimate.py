@@ -18,13 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, MethodSpec
-from app.domain.names import Name
 from app.domain.resources.devices import DeviceKind
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.work import Work
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, MetricName, Task
-from app.domain.validation import invalid_field
+from app.domain.validation import Name, invalid_field
 
 ESTIMATE_VERSION = 10
 """Raised when the estimate of an unchanged request may differ: old ones are then computed again."""

@@ -9,12 +9,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.methods import MethodSpec
-from app.domain.names import Name
 from app.domain.resources.calibration import EstimateBand, Fit
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateState, MapCell
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
+from app.domain.validation import Name
 
 
 class MapOptions(BaseModel):

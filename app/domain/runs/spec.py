@@ -4,11 +4,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.messages import _, choose_from
 from app.domain.methods import MethodSpec
-from app.domain.names import Name
 from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, MetricName, Task
-from app.domain.validation import invalid_field
+from app.domain.validation import Name, invalid_field
 
 
 class RunSpec(BaseModel):

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, MethodSpec
-from app.domain.names import Line
 from app.domain.runs.training import MAX_DEVICES, MAX_STEPS, LearningRate, TrainingBudget
 from app.domain.studies.tuning.search_space import Configuration, SearchSpace
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 MAX_NAME = 60
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.messages import _, choose_from
-from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
 from app.domain.runs.together import TrainTogether
@@ -21,7 +20,7 @@ from app.domain.studies.tuning.search_checks import search_problem, space_of
 from app.domain.studies.tuning.search_space import Configuration, SearchSpace
 from app.domain.studies.tuning.tuning import NoTuning, TuningSpec, seeds_for, trials_owed
 from app.domain.tasks import TASKS, MetricName, Task
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, Name, invalid_field
 
 MOST_ARMS = 32
 

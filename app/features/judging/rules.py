@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from app.domain.comparison.statistics.judged import HIGHEST, LOWEST
-from app.domain.names import Name, Text
-from app.domain.server_address import MAX_MODEL_LENGTH, ServerAddress
+from app.domain.models.server_address import MAX_MODEL_LENGTH, ServerAddress
+from app.domain.validation import Name, Text
 
 MOST_ITEMS = 1_000
 """Test items of a judgement; of a longer test split a sample of as many is judged."""

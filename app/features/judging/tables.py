@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.comparison.statistics.judged import Judged
-from app.domain.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
+from app.domain.models.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.database.owned import Asked
 from app.store.database.seen import OF_STUDY, BelongsTo

@@ -14,11 +14,10 @@ from app.domain.data.uploads import SourceScan
 from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
-from app.domain.names import Name
 from app.domain.runs.listing.annotations import Tag
 from app.domain.runs.spec import RunSpec
 from app.domain.tasks import TASKS, Task
-from app.domain.validation import field_error, invalid_field
+from app.domain.validation import Name, field_error, invalid_field
 
 MAX_LENGTH: Final = 1024
 """Tokens of a conversation that are read, unless `metadata` says otherwise or the base model has fewer positions."""

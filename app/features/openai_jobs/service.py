@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.accounts.ownership import Viewer, Visibility, hides
 from app.domain.accounts.policy import SCOPES, Role, Scope
@@ -26,7 +27,6 @@ from app.domain.runs.spec import RunSpec
 from app.features.openai_jobs import queries as jobs
 from app.features.openai_jobs.rules import JobError, JobRequest, mapping_of, param_of, run_spec
 from app.features.openai_jobs.tables import FineTuningJobRow
-from app.queue import Doorbell
 from app.services.data import datasets, uploads
 from app.services.models.compatibility import Compatible
 from app.services.runs import runs as run_service

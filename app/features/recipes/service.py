@@ -9,20 +9,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
-from app.domain.names import Name
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.domain.validation import field_error
+from app.domain.validation import Name, field_error
 from app.features.recipes import queries as rows
 from app.features.recipes.rules.checks import Finding, findings, outcome, seeds_counted
 from app.features.recipes.rules.drift import PublishedHistory
 from app.features.recipes.rules.recipes import Outcome, Recipe
 from app.features.recipes.rules.study import study_of
 from app.features.recipes.tables import RecipeRunRow
-from app.queue import Doorbell
 from app.services.models.compatibility import Compatible
 from app.services.runs import submission
 from app.services.runs.submission import Accepted

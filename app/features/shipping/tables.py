@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.domain.comparison.fairness.export_gate import ExportGate, GateOutcome
 from app.domain.models.exports import ExportedFile, ExportFormat
-from app.domain.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
+from app.domain.models.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.features.shipping.rules.parity import Parity
 from app.features.shipping.rules.push import MAX_REPOSITORY_LENGTH
 from app.features.shipping.rules.registry import MAX_NAME_LENGTH, MAX_REASON_LENGTH, Stage

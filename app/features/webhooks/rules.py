@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.names import Name
+from app.domain.validation import Name
 
 PREFIX: Final = "whsec_"
 SECRET_BYTES = 32

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.comparison.baselines import StoredBaseline
 from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
 from app.domain.data.baselines import not_applicable as not_applicable_baselines
 from app.domain.studies.spec import StudySpec
-from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.requests import model_fields
 from app.store.resources import estimates as estimate_rows

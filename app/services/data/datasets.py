@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.data.dataset import DatasetFacts, Row
 from app.domain.data.findings import Finding
@@ -16,7 +17,6 @@ from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
-from app.queue import Doorbell
 from app.services.data import ingestion
 from app.services.ownership import ownership
 from app.services.users import audit, limits

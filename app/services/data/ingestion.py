@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.queue import PREPARE, READ, Doorbell
+from app.broker.queue import PREPARE, READ, Doorbell
 from app.store.data import ingestion
 from app.store.data.ingestion import Ingested
 from app.store.database.messages import as_stored

@@ -2,11 +2,11 @@
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.data.previews import PreviewRequest
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.tasks import TASKS, Task
-from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.requests import model_fields
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow

@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Conflict
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
-from app.queue import Doorbell
 from app.samples.samples import TITLE, Sample
 from app.services.data import datasets as dataset_service
 from app.services.models import models as model_service

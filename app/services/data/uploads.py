@@ -10,13 +10,13 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.accounts.ownership import Visibility
 from app.domain.data.guesses.guessed_names import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
 from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _
-from app.queue import Doorbell
 from app.services.data import ingestion
 from app.services.models.roots import below_a_root
 from app.services.ownership import ownership

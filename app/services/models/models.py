@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import INSPECT, Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
-from app.queue import INSPECT, Doorbell
 from app.services.models.roots import below_a_root
 from app.services.ownership import ownership
 from app.services.users import audit

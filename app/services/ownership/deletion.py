@@ -3,7 +3,7 @@
     lock the rows → count what goes, refuse what is in use → delete the rows → commit → remove the files
 
 A worker that claims or reports one of the runs meanwhile waits for the lock, and then finds no run. Files that cannot
-be removed after the commit are left to the control node (`worker.removal`).
+be removed after the commit are left to the control node (`worker.nodes.removal`).
 """
 
 import re

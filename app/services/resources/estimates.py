@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.broker.queue import ESTIMATE, Doorbell
 from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.resources.computations import Computation
@@ -21,7 +22,6 @@ from app.domain.resources.estimate import EstimateRequest, MapRequest, ResourceE
 from app.domain.resources.memory_fit import Moment, StoredEstimate
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.queue import ESTIMATE, Doorbell
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import kind_of, of_worker
 from app.services.resources.requests import run_request

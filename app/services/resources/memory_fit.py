@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.messages import NOTHING, Message, _
 from app.domain.resources.calibration import Fit, relative_error
 from app.domain.resources.devices import Device
@@ -30,7 +31,6 @@ from app.domain.resources.savings import SavingOption, saving_options
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
-from app.queue import Doorbell
 from app.services.models.compatibility import check, check_estimate
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _, at_most, choose_from
 from app.domain.methods import METHODS, AnyMethod
@@ -12,7 +13,6 @@ from app.domain.resources.devices import Device
 from app.domain.resources.estimate import MapRequest, MemoryMap
 from app.domain.resources.memory_map import MapCellFit, MapReport, MapSpec, MaxBatch
 from app.domain.tasks import TASKS
-from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import available

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.queue import Doorbell
 from app.services.models.compatibility import Compatible, check
 from app.services.ownership import ownership
 from app.services.runs import ended as ended_runs

@@ -12,13 +12,13 @@ from typing import TypeVar
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import field_error
-from app.queue import Doorbell
 from app.services.models.compatibility import Compatible, check
 from app.services.resources import memory_fit
 from app.services.studies import interim_looks

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.comparison.statistics.verdict import confidence_after
 from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
 from app.domain.studies.budget_checks import in_seconds, seconds_problem
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
 from app.domain.studies.spec import StudySpec
-from app.queue import Doorbell
 from app.services.models.compatibility import Compatible, check
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request

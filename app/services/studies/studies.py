@@ -7,6 +7,7 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
@@ -21,7 +22,6 @@ from app.domain.studies.power import EACH_ALONE
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.domain.studies.tuning.search_space import Configuration
 from app.domain.tasks import TASKS
-from app.queue import Doorbell
 from app.services.data import baselines
 from app.services.models.compatibility import Compatible, check
 from app.services.ownership import ownership

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.runs.status import RunStatus
 from app.domain.studies.next_step import Chosen, Step, Suggest, Try, Wait, next_step
 from app.domain.studies.spec import StudySpec
@@ -19,7 +20,6 @@ from app.domain.studies.tuning.search_space import Configuration, SearchSpace
 from app.domain.studies.tuning.tpe import suggest
 from app.domain.studies.tuning.trials import Reached, Trial, Tried, reached, tried
 from app.domain.studies.tuning.tuning import NoTuning, TpeTuning
-from app.queue import Doorbell
 from app.services.workers.queueing import enqueue_follow_up
 from app.store.data import queries as datasets
 from app.store.database.session import savepoint

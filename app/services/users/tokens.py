@@ -13,7 +13,7 @@ from app.domain.accounts.policy import SCOPES, Identity, Scope, of_token
 from app.domain.accounts.users import MAX_NAME_LENGTH
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _, choose_from
-from app.domain.names import Name
+from app.domain.validation import Name
 from app.services.users import audit
 from app.services.users.sessions import SEEN_EVERY, Visitor
 from app.store.database.session import Database

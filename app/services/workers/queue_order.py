@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import TRAIN, Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.runs.listing.queue import QueueChange, require_may_raise
 from app.domain.runs.status import RunStatus
-from app.queue import TRAIN, Doorbell
 from app.services.users import audit
 from app.store.database.ownership import require_change, viewer_of
 from app.store.database.session import after_commit

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import TRAIN, Doorbell
 from app.domain.runs.listing.queue import first_precedence
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import OwedRun, StudySpec
 from app.domain.studies.tuning.search_space import Configuration
-from app.queue import TRAIN, Doorbell
 from app.services.resources import estimates
 from app.services.users import limits
 from app.services.workers.reservations import Predictor, owed_later

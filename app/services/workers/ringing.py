@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from app.queue import TRAIN, Doorbell
+from app.broker.queue import TRAIN, Doorbell
 from app.services.users import limits
 from app.store.database.session import after_commit
 from app.store.tables import now

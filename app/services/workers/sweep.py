@@ -6,9 +6,9 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import INSPECT, TRAIN, Doorbell
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
-from app.queue import INSPECT, TRAIN, Doorbell
 from app.services.data import ingestion
 from app.services.hooks import hooks
 from app.services.models import models

@@ -12,10 +12,10 @@ from typing import Any, Generic
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import Message
-from app.queue import Doorbell
 from app.services.data.ingestion import SILENT_SECONDS
 from app.services.users import audit
 from app.store.database.messages import as_stored

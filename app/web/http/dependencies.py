@@ -8,10 +8,10 @@ from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
+from app.broker.exchange import Reader
+from app.broker.queue import Doorbell
 from app.domain.accounts.ownership import Viewer, Visibility, viewer_of
 from app.domain.accounts.policy import Identity
-from app.exchange import Reader
-from app.queue import Doorbell
 from app.services.ownership.vault import Vault
 from app.services.users import audit
 from app.settings import Settings

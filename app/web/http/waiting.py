@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.queue import Doorbell
+from app.broker.queue import Doorbell
 from app.services.resources.estimates import Answer, read_or_request, request
 from app.store.database.session import Database
 

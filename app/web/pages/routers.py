@@ -2,13 +2,18 @@
 
 from fastapi import APIRouter
 
-from app.web.pages.account import hub_token_routes, login_routes, token_routes, user_routes
+from app.web.pages.account import (
+    audit_routes,
+    hub_token_routes,
+    language_routes,
+    login_routes,
+    token_routes,
+    user_routes,
+)
 from app.web.pages.account import routes as account
-from app.web.pages.audit import routes as audit
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
-from app.web.pages.language import routes as language
 from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
@@ -28,11 +33,11 @@ ROUTERS: tuple[APIRouter, ...] = (
     token_routes.router,
     hub_token_routes.router,
     user_routes.router,
-    audit.router,
+    audit_routes.router,
     studies.router,
     new_study.router,
     runs.router,
-    language.router,
+    language_routes.router,
     compare.router,
     run.router,
     notes.router,

@@ -9,8 +9,8 @@ from app.settings import Settings
 from app.store.data import queries as datasets
 from tests.browser.conftest import Site
 from tests.support.ingested import context, dataset, upload
-from worker.context import Context
 from worker.ingest import tasks
+from worker.nodes.context import Context
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from app.exchange import Reader
+from app.broker.exchange import Reader
 from app.services.runs import predictions
 from app.store.tables import RunRow
 from tests.browser.accessibility import SCREENS, Theme, violations

@@ -19,8 +19,8 @@ from tests.support import prediction_files
 from tests.support.fakes.fakes import SilentBell
 from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled.language import fill_language
-from worker.context import Context
 from worker.features.judging import node
+from worker.nodes.context import Context
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import os, signal, sys
 from app.cli.program import main
-from app.queue import TRAIN, Doorbell
+from app.broker.queue import TRAIN, Doorbell
 ring = Doorbell.ring
 Doorbell.ring = lambda bell, task, *a: os.kill(os.getpid(), signal.SIGKILL) if task == TRAIN else ring(bell, task, *a)
 sys.argv = ["vezna", "web"]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.queue import TRAIN, Doorbell
+from app.broker.queue import TRAIN, Doorbell
 from app.store.database.session import Database
 from tests.faults.installation import Installation
 from tests.support.fakes.fakes import SilentBell

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.queue import READ
+from app.broker.queue import READ
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files

@@ -17,7 +17,7 @@ from app.store.workers import queries as workers
 from tests.faults.installation import Installation
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, claimed, left_folders, messages, row, stored, submitted
-from worker.context import Context
+from worker.nodes.context import Context
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

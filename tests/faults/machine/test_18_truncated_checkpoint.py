@@ -8,7 +8,7 @@ from app.store.tables import RunRow
 from tests.faults.installation import Installation
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, claimed, drained, left_folders, messages, row, stored, submitted
-from worker.context import Context
+from worker.nodes.context import Context
 
 
 def queued_with_two_checkpoints(vezna: Installation) -> RunRow:

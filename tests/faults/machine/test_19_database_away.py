@@ -16,7 +16,7 @@ from tests.conftest import PostgresServer, new_postgres_database, postgres_serve
 from tests.faults.installation import Installation, installation, spec
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, left_folders
-from worker.context import Context
+from worker.nodes.context import Context
 
 LEASE_SECONDS = 8.0
 

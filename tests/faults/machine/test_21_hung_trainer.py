@@ -11,7 +11,7 @@ from app.services.runs.attempts import Claim
 from tests.faults.installation import Installation
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, left_folders, messages
-from worker.context import Context
+from worker.nodes.context import Context
 
 STALL_SECONDS = 9
 

@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 from transformers import BertConfig
 
+from app.broker.queue import CONTROL_QUEUE, INSPECT, TRAIN_QUEUE, Doorbell
 from app.domain.methods import FullSpec
 from app.domain.runs.spec import RunSpec
-from app.queue import CONTROL_QUEUE, INSPECT, TRAIN_QUEUE, Doorbell
 from app.services.resources import estimates
 from app.services.runs import attempts
 from app.services.runs import runs as run_service

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import redis
 
-from app.queue import TRAIN_QUEUE
+from app.broker.queue import TRAIN_QUEUE
 from app.store.tables import DeviceRow
 from tests.conftest import new_postgres_database
 from tests.faults.installation import Installation, installation

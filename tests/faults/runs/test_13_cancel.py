@@ -15,7 +15,7 @@ from tests.support.rows.attempted import LEASE, claimed, in_transaction, row, su
 from tests.support.rows.attempted import claim as claim_run
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt
-from worker.context import Context
+from worker.nodes.context import Context
 
 
 @pytest.mark.nightly

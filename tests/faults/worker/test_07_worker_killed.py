@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from app.broker.embedded import Child, Stack
 from app.domain.runs.clocks import Clocks
-from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.runs import events

@@ -11,7 +11,7 @@ from app.domain.failures import FAILURES, FailureCode
 from app.services.runs.attempts import Claim
 from tests.faults.installation import Installation
 from tests.support.servers.supervised import attempt, claimed, left_folders, messages, row, submitted
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training import outcome
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool

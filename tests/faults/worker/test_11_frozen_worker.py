@@ -23,7 +23,7 @@ from tests.support.rows.attempted import claim as claim_run
 from tests.support.rows.results import result, some_weight_deltas, step
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, left_folders
-from worker.context import Context
+from worker.nodes.context import Context
 
 
 @pytest.mark.slow

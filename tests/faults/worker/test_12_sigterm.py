@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.broker.queue import TRAIN
 from app.domain.runs.listing.queue import QueueChange
-from app.queue import TRAIN
 from app.services.runs import attempts
 from app.services.runs.attempts import Claim
 from app.services.workers import queue_order
@@ -22,7 +22,7 @@ from tests.support.rows.attempted import in_transaction
 from tests.support.rows.attempted import row as row_of
 from tests.support.servers.running_stack import until
 from tests.support.servers.supervised import attempt, claimed, drained, left_folders, messages, stored, submitted
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training.lease import Lease
 
 

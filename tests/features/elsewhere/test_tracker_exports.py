@@ -24,8 +24,8 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.filled.filled import add_baselines
 from tests.support.rows.factories import FULL, LORA, seed_study
 from worker.children.host import ChildError, ChildInterrupted
-from worker.context import Context
 from worker.features.elsewhere import child, host
+from worker.nodes.context import Context
 
 TRACKER = "http://127.0.0.1:9"
 

@@ -22,8 +22,8 @@ from tests.support.servers.served import served
 from tests.support.training_again import Training
 from vezna.trackers.targets import recorded_at
 from worker.children.host import ChildError
-from worker.context import Context
 from worker.features.elsewhere.host import ExportProcess, export_due
+from worker.nodes.context import Context
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 STUDY, RUN = 3, 26

@@ -23,7 +23,7 @@ from app.store.files.files import Files
 from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
-from worker import answers
+from worker.asking import answers
 from worker.features.judging import node
 from worker.features.judging.node import JudgeQueue
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 from fastapi.testclient import TestClient
 
+from app.broker.queue import JUDGE
 from app.domain.accounts.ownership import Viewer, Visibility
 from app.domain.comparison.statistics.preference import Preferred
 from app.domain.comparison.statistics.verdict import VerdictKind
@@ -20,7 +21,6 @@ from app.features.judging.services import judgements
 from app.features.judging.services.judgements import JUDGEMENTS
 from app.features.judging.tables import JudgementRow, JudgeScoreRow
 from app.main import create_app
-from app.queue import JUDGE
 from app.services.ownership import deletion, stored_secrets
 from app.services.ownership.vault import Vault
 from app.settings import Settings
@@ -34,7 +34,7 @@ from tests.support.filled.language import studies
 from tests.support.servers.forms import form_headers
 from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answer_of, judged_site, quality
 from tests.support.servers.served import served
-from worker import answers
+from worker.asking import answers
 from worker.features.judging import node
 from worker.features.judging.node import JudgeQueue
 

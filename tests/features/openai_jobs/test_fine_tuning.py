@@ -26,8 +26,8 @@ from tests.support.filled import language as filled_language
 from tests.support.filled.filled import register
 from tests.support.rows.accounts import Installation
 from tests.support.servers.served import served
-from worker.context import Context
 from worker.ingest import tasks
+from worker.nodes.context import Context
 
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 MODEL = filled_language.CAUSAL

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from app.broker.queue import TRAIN
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
@@ -24,7 +25,6 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.features.quotas.rules import LimitChange, Usage
 from app.features.quotas.services import quotas
-from app.queue import TRAIN
 from app.services.ownership import deletion
 from app.services.runs import attempts, runs
 from app.services.runs.attempts import Claim

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from huggingface_hub import ModelCard, constants
 from pydantic import SecretStr
 
+from app.broker.queue import PUSH
 from app.domain.accounts.policy import SCOPES, SINGLE_USER, Identity, Role
 from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
 from app.domain.models.exports import ExportFormat
@@ -25,7 +26,6 @@ from app.features.shipping.services.work import EXPORTS, PUSHES
 from app.features.shipping.tables import HubPushRow, ModelExportRow
 from app.features.shipping.words.model_card import model_card
 from app.main import create_app
-from app.queue import PUSH
 from app.services.ownership.vault import Vault
 from app.services.users import hub_tokens
 from app.services.users.hub_tokens import NewHubToken
@@ -42,10 +42,10 @@ from tests.support.fakes import hub as small_hub
 from tests.support.fakes.fakes import WorkingBell
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
-from worker.context import Context
 from worker.features.shipping import node
 from worker.features.shipping import node as tasks
 from worker.features.shipping.host import ExportQueue
+from worker.nodes.context import Context
 
 REPOSITORY = "someone/words"
 TOKEN = "hf_" + "a" * 34

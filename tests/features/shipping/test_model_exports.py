@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from app.broker.queue import EXPORT
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
@@ -40,7 +41,6 @@ from app.features.shipping.services import exports as model_exports
 from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
 from app.main import create_app
-from app.queue import EXPORT
 from app.services.data import datasets as dataset_service
 from app.services.ownership import deletion
 from app.services.runs import attempts
@@ -55,9 +55,7 @@ from tests.support.rows import attempted, exported
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.served import served
 from tests.support.tiny import texts as tiny
-from worker import removal
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
-from worker.context import Context
 from worker.engine.device import environment
 from worker.engine.models.inspect import inspect
 from worker.features.shipping import child
@@ -68,6 +66,8 @@ from worker.features.shipping.exporting.export import export as engine_export
 from worker.features.shipping.exporting.progress import Report
 from worker.features.shipping.host import ExportQueue
 from worker.ingest.child import ProgressWriter
+from worker.nodes import removal
+from worker.nodes.context import Context
 
 LORA = LoraSpec(r=2, target_modules=["query"])
 MERGED = ExportFormat.MERGED_FLOAT32

@@ -17,6 +17,7 @@ import pytest
 import typer
 from fastapi.testclient import TestClient
 
+from app.broker.queue import PARITY
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Conflict, Invalid
 from app.domain.methods import LoraSpec
@@ -32,7 +33,6 @@ from app.features.shipping.services import parity_checks
 from app.features.shipping.services.work import CHECKS
 from app.features.shipping.tables import ParityCheckRow
 from app.main import create_app
-from app.queue import PARITY
 from app.samples import samples as sample
 from app.services.ownership import deletion, stored_secrets
 from app.services.ownership.vault import Vault
@@ -48,10 +48,10 @@ from tests.support.rows import attempted
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
-from worker import answers
-from worker.context import Context
+from worker.asking import answers
 from worker.features.shipping import parity as tasks
 from worker.features.shipping.parity import ParityQueue
+from worker.nodes.context import Context
 
 LABELS = ("sport", "business", "politics", "tech")
 KEY = "sk-never-to-be-shown"

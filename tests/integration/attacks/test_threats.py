@@ -16,9 +16,9 @@ import pytest
 from kombu import serialization
 from kombu.exceptions import ContentDisallowed
 
+from app.broker.queue import celery_app
 from app.domain.accounts.policy import Role
 from app.features.webhooks import queries as webhooks
-from app.queue import celery_app
 from app.settings import Settings
 from app.store.files.files import Files
 from app.store.users import queries as users

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.broker.queue import PREPARE, READ
 from app.main import create_app
-from app.queue import PREPARE, READ
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.broker.queue import READ
 from app.cli import program as cli
 from app.cli.terminal import data
 from app.domain.data.findings import Details, Finding
 from app.main import create_app
-from app.queue import READ
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files

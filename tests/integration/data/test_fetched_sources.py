@@ -9,12 +9,12 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 
+from app.broker.queue import READ
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.data.uploads import SourceRequest
 from app.domain.errors import Invalid
-from app.queue import READ
 from app.services.data import uploads
 from app.services.ownership.vault import Vault
 from app.services.users import hub_tokens, users
@@ -26,9 +26,9 @@ from app.store.files.files import Files, StoreUnavailable
 from app.store.tables import UploadRow
 from tests.support.fakes.fakes import UndoneOnce
 from tests.support.ingested import context, dataset
-from worker.context import Context
 from worker.ingest import tasks
 from worker.ingest.readers import hub
+from worker.nodes.context import Context
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 COMMIT = "c" * 40

@@ -22,11 +22,12 @@ from app.store.database.session import Database
 from app.store.files.files import Files, Incoming, StoreUnavailable
 from app.store.tables import DatasetRow, UploadRow
 from tests.support.ingested import context, dataset, upload
-from worker import removal, tasks
+from worker import tasks
 from worker.children.work import WorkCancelled
-from worker.context import Context
 from worker.ingest import tasks as ingest
 from worker.ingest.tasks import from_directory, kept
+from worker.nodes import removal
+from worker.nodes.context import Context
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 

@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from app.broker.queue import PREPARE, READ
 from app.domain.data.dataset import LabelledRow
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import ReadingOptions
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict
-from app.queue import PREPARE, READ
 from app.services.data import datasets, ingestion, uploads
 from app.services.ownership import deletion
 from app.services.workers import sweep
@@ -23,10 +23,10 @@ from app.store.files.files import Files
 from app.store.tables import DatasetRow, UploadRow, now
 from tests.support.fakes.fakes import UndoneOnce
 from tests.support.ingested import context, dataset, upload
-from worker.context import Context
 from worker.engine.data.batches.batches import read
 from worker.ingest import tasks
 from worker.ingest.host import IngestQueue
+from worker.nodes.context import Context
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.broker.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.cli.program import cli
 from app.cli.users.credentials import VARIABLE
 from app.domain.runs.capabilities import CAPABILITIES
-from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from tests.integration.deploy.container_files import FILES, Dockerfile, Missing, compose
 from worker.training.supervisor import LINGER_SECONDS

@@ -17,8 +17,8 @@ import httpx2
 import psutil
 import pytest
 
+from app.broker.embedded import Child, Stack, check
 from app.domain.errors import Unavailable
-from app.embedded import Child, Stack, check
 from app.settings import ROOT, Settings
 from app.settings.home import locked
 from app.store.database.session import Database

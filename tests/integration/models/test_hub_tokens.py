@@ -44,8 +44,8 @@ from tests.support.checks.access_table import routes
 from tests.support.rows.accounts import Installation, installed
 from tests.support.servers.served import served
 from tests.support.servers.supervised import claimed, here, messages, submitted  # noqa: F401 `here` is a fixture
-from worker.context import Context
 from worker.ingest.child import FetchRequest
+from worker.nodes.context import Context
 from worker.training.protocol import Handover, Position
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool

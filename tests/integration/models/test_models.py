@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from app.broker.queue import INSPECT
 from app.domain.errors import Conflict, Invalid
 from app.domain.models.base_model import FACTS_VERSION, ModelRegistration
-from app.queue import INSPECT
 from app.services.models import models
 from app.services.workers import sweep
 from app.settings import Settings
@@ -20,8 +20,8 @@ from app.store.models import queries as base_models
 from app.store.tables import BaseModelRow, now
 from tests.conftest import TINY_FACTS
 from tests.support.fakes.fakes import SilentBell
-from worker import context
 from worker.children import environment
+from worker.nodes import context
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MAIN = ModelRegistration(name="small", source="hub", location="google-t5/t5-small", revision="main")

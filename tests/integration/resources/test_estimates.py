@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.broker.queue import ESTIMATE
 from app.domain.errors import VeznaError
 from app.domain.failures import Failure, FailureCode, RunFailed
 from app.domain.messages import Message
@@ -18,7 +19,6 @@ from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingArguments
-from app.queue import ESTIMATE
 from app.services.resources import estimates
 from app.services.runs import attempts, runs
 from app.services.workers import sweep, workers
@@ -34,8 +34,8 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.rows.estimates import estimate, ledger, memory_map, request
 from tests.support.rows.results import result
 from worker import tasks
-from worker.context import Context
 from worker.estimation.host import Estimator, NoAnswer
+from worker.nodes.context import Context
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
 MAP = MapRequest(

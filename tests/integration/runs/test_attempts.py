@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from app.broker.queue import TRAIN
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.models.base_model import ModelRegistration
@@ -20,7 +21,6 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import to_array
 from app.domain.runs.status import Phase, RunStatus
-from app.queue import TRAIN
 from app.services.models import models
 from app.services.runs import attempts, runs
 from app.services.runs.attempts import Fenced

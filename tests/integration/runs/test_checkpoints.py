@@ -20,7 +20,7 @@ from app.store.runs import queries as run_queries
 from app.store.tables import now
 from tests.support.servers.supervised import attempt, claimed, drained, messages, row, stored, submitted
 from worker import tasks
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training import attempt as supervised_attempt
 from worker.training.checkpoints import Checkpoints
 

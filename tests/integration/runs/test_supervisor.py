@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from app.broker.queue import TRAIN
 from app.domain.runs.job import WorkingReport
-from app.queue import TRAIN
 from app.services.runs import attempts, runs
 from app.services.runs.attempts import Claim
 from app.services.workers import sweep, workers
@@ -24,7 +24,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.rows.attempted import SPEC
 from tests.support.servers.supervised import FAKE, attempt, claimed, messages
 from worker import tasks
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training import attempt as supervised_attempt
 from worker.training import outcome, workdir
 from worker.training.supervisor import supervise

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.broker.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.domain.methods import FullSpec
 from app.domain.runs.job import Report, ResultReport, TrainJob
 from app.domain.runs.spec import RunSpec
-from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from app.store.database import migrate
 from app.store.database.session import Database

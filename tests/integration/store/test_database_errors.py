@@ -14,7 +14,7 @@ from app.store.database.errors import cause
 from app.store.database.session import Database
 from tests.support.fakes.fakes import Refused
 from tests.support.servers.supervised import attempt, row
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training.lease import Lease
 
 AWAY = "database unreachable"

@@ -28,8 +28,8 @@ from app.store.workers import queries as workers
 from tests.support.rows.results import result
 from tests.support.servers.supervised import behaving, messages, row
 from tests.support.tiny import texts as tiny
-from worker.context import Context
 from worker.engine.estimation.estimate import estimate_run
+from worker.nodes.context import Context
 from worker.training.attempt import SupervisedAttempt
 from worker.training.supervisor import _Supervisor, supervise
 from worker.training.warm_pool import WarmPool

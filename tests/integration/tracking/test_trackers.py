@@ -29,8 +29,8 @@ from vezna.trackers import export_study, writing
 from vezna.trackers import mlflow as mlflow_tracker
 from vezna.trackers.study import USED_BY, read_run, read_steps
 from vezna.trackers.targets import recorded_at
-from worker.context import Context
 from worker.features.elsewhere.host import export_due
+from worker.nodes.context import Context
 
 # The command does not know which database is behind the server.
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.orm import Session
 
+from app.broker.queue import EXPORT, JUDGE, PARITY, PUSH
 from app.domain.methods import FullSpec
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.features.judging.tables import JudgementRow
 from app.features.shipping.tables import HubPushRow, ModelExportRow, ParityCheckRow
-from app.queue import EXPORT, JUDGE, PARITY, PUSH
 from app.services.runs import attempts
 from app.services.runs import runs as run_service
 from app.services.runs.attempts import Claim

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from app.queue import TRAIN
+from app.broker.queue import TRAIN
 from app.services.runs import attempts
 from app.services.studies import studies
 from app.services.workers import sweep

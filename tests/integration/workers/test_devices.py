@@ -6,10 +6,10 @@ from threading import Barrier
 
 import pytest
 
+from app.broker.queue import TRAIN
 from app.domain.failures import FAILURES, Failure, FailureCode
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.domain.runs.training import TrainingArguments
-from app.queue import TRAIN
 from app.services.runs import attempts, runs
 from app.services.runs.attempts import Claim
 from app.services.workers import sweep, workers

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app import exchange
+from app.broker import exchange
+from app.broker.exchange import Answerer, Reader
 from app.domain.errors import TooMany, Unavailable
-from app.exchange import Answerer, Reader
 from app.features.serving.rules import InferenceRequest, Subject
 from app.settings import Settings
 from worker.features.serving import node

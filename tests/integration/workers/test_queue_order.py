@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.broker.queue import TRAIN
 from app.domain.accounts.ownership import Viewer, Visibility
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
@@ -15,7 +16,6 @@ from app.domain.errors import Conflict, Forbidden, Invalid
 from app.domain.runs.listing.queue import Priority, QueueChange
 from app.features.quotas.rules import LimitChange
 from app.features.quotas.services import quotas
-from app.queue import TRAIN
 from app.services.runs import attempts, runs
 from app.services.studies import studies
 from app.services.users import users

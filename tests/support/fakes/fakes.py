@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from app.queue import Doorbell
+from app.broker.queue import Doorbell
 
 
 @dataclass

@@ -10,7 +10,7 @@ Answer = Callable[[InferenceRequest], Sequence[dict[str, Any]]]
 
 
 class FakeExchange:
-    """Stands for `app.exchange.Reader`: remembers requests, and answers them at once."""
+    """Stands for `app.broker.exchange.Reader`: remembers requests, and answers them at once."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer

@@ -26,8 +26,8 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.fakes.openai_stub import Stub, stubbed
 from tests.support.filled.filled import add_study
 from tests.support.filled.language import register_language, studies, succeed
-from worker.context import Context
 from worker.features.judging import node
+from worker.nodes.context import Context
 
 KEY = "sk-never-to-be-shown"
 NO_PAUSE = (0.0, 0.0)

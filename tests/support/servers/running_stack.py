@@ -11,7 +11,7 @@ import httpx2
 import psutil
 import pytest
 
-from app.embedded import Stack, stack
+from app.broker.embedded import Stack, stack
 from app.services.data import datasets as dataset_service
 from app.settings import Settings
 from app.store.database import migrate

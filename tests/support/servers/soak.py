@@ -22,7 +22,7 @@ import httpx2
 import psutil
 import pytest
 
-from app.embedded import Stack
+from app.broker.embedded import Stack
 from app.settings import ROOT, Settings
 from app.store.database.session import Database
 from app.store.files.files import Files

@@ -26,7 +26,7 @@ from app.store.runs import queries as run_queries
 from app.store.tables import RunRow
 from app.store.workers import queries as workers
 from tests.support.fakes.fakes import SilentBell
-from worker.context import Context
+from worker.nodes.context import Context
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
 

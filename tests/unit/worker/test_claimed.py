@@ -5,9 +5,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from worker import claimed
+from worker.asking.predicted import prompt_text, reference_of
 from worker.children.work import WorkCancelled
-from worker.predicted import prompt_text, reference_of
+from worker.nodes import claimed
 
 
 class LateFuture(Future[int]):

@@ -21,7 +21,7 @@ from app.store.workers import clock
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 if TYPE_CHECKING:
-    from worker.context import Context
+    from worker.nodes.context import Context
 
 COMMAND = (sys.executable, "-P", "-m", "worker.features.elsewhere.child")
 LONGEST_PAUSE = 600.0

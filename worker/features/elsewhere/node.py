@@ -3,9 +3,9 @@
 from threading import Event
 
 from app.features.elsewhere.services import tracker_exports
-from worker.context import process_context
 from worker.features.elsewhere import host
-from worker.node import Node
+from worker.nodes.context import process_context
+from worker.nodes.node import Node
 
 _left = Event()
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from app.broker.queue import JUDGE
 from app.domain.comparison.statistics.judged import Judged, JudgedRun, Unscored
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
@@ -17,19 +18,18 @@ from app.features.judging.queries import judgements as queries
 from app.features.judging.rules import key_of, question, score_in
 from app.features.judging.services import judgements
 from app.features.judging.services.judgements import JUDGEMENTS, JudgementClaim
-from app.queue import JUDGE
 from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import NotReached, Outbound
 from app.services.ownership.vault import Vault
-from worker.answers import PAUSES, Answer, Answers, Prompt
+from worker.asking.answers import PAUSES, Answer, Answers, Prompt
+from worker.asking.predicted import Item, prompt_text, reference_of, rows
 from worker.children.work import WorkCancelled, WorkQueue
-from worker.claimed import by_thread, noting_the_end
-from worker.node import Node
-from worker.predicted import Item, prompt_text, reference_of, rows
+from worker.nodes.claimed import by_thread, noting_the_end
+from worker.nodes.node import Node
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
-    from worker.context import Context
+    from worker.nodes.context import Context
 
 
 MOST_TOKENS = 1024

@@ -7,14 +7,14 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.broker.exchange import Answerer
+from app.broker.queue import broker_errors
 from app.domain.errors import Unavailable
 from app.domain.messages import _
-from app.exchange import Answerer
 from app.features.serving.rules import InferenceRequest, failed
-from app.queue import broker_errors
-from worker.context import process_context
 from worker.features.serving.inference.host import Inference
-from worker.node import Node
+from worker.nodes.context import process_context
+from worker.nodes.node import Node
 
 log = structlog.get_logger()
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.broker.queue import EXPORT, PARITY, PUSH
 from app.domain.comparison.fairness.export_gate import ExportScores
 from app.domain.errors import Invalid
 from app.domain.messages import _
@@ -23,19 +24,18 @@ from app.features.shipping.services import pushes as hub_pushes
 from app.features.shipping.services.exports import Claim
 from app.features.shipping.services.pushes import PushClaim
 from app.features.shipping.services.work import EXPORTS, PUSHES
-from app.queue import EXPORT, PARITY, PUSH
 from app.services.ownership.vault import Vault
 from worker.children.work import WorkCancelled
-from worker.claimed import Report, by_thread, noting_the_end, reporter, while_reporting
 from worker.features.shipping.host import ExportQueue
 from worker.features.shipping.parity import ParityQueue, check
 from worker.machine import disk
-from worker.node import Node
+from worker.nodes.claimed import Report, by_thread, noting_the_end, reporter, while_reporting
+from worker.nodes.node import Node
 from worker.samples.host import located
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
-    from worker.context import Context
+    from worker.nodes.context import Context
 
 
 STORING = 0.9

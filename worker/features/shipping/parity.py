@@ -5,7 +5,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import worker.answers
+import worker.asking.answers
 from app.domain.data.turns import last_reply
 from app.domain.errors import Unavailable
 from app.domain.messages import _
@@ -16,15 +16,15 @@ from app.features.shipping.services.work import CHECKS
 from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
-from worker.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
+from worker.asking.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
+from worker.asking.predicted import Item, has_parts, prompt_text, reference_of, rows
 from worker.children.work import WorkCancelled, WorkQueue
-from worker.claimed import noting_the_end, reporter
-from worker.predicted import Item, has_parts, prompt_text, reference_of, rows
+from worker.nodes.claimed import noting_the_end, reporter
 from worker.text_metrics import exact_match, likeness, rouge_l
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
-    from worker.context import Context
+    from worker.nodes.context import Context
 
 METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
 
@@ -87,7 +87,7 @@ def _scored(
     """The items with an answer to the prompt that the run has read. Raises WorkCancelled."""
     compared, reported = [], monotonic()
     for item, answer in zip(items, answers, strict=True):
-        if monotonic() - reported >= worker.answers.REPORT_SECONDS:
+        if monotonic() - reported >= worker.asking.answers.REPORT_SECONDS:
             reported = monotonic()
             if not report(1.0):
                 raise WorkCancelled

@@ -5,8 +5,8 @@ from threading import Event
 from app.features.webhooks import service
 from app.services.outbound.outbound import Outbound
 from app.services.runs import ended
-from worker.context import process_context
-from worker.node import Node
+from worker.nodes.context import process_context
+from worker.nodes.node import Node
 
 
 def _send(_stopping: Event) -> None:

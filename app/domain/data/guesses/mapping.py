@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.data.guesses.written_lists import read_list
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
-from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
+from app.domain.validation import Line, Verbatim
 
 Role = Literal[
     "text",

@@ -5,8 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from app.domain.messages import _
-from app.domain.names import Name
-from app.domain.validation import invalid_field
+from app.domain.validation import Name, invalid_field
 
 MAX_NOTE_LENGTH = 10_000
 MAX_TAG_LENGTH = 40

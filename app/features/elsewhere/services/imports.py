@@ -12,8 +12,8 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Invalid
 from app.domain.imports.result import ImportedResult, OutsideRun
 from app.domain.messages import _
-from app.domain.names import Name
 from app.domain.runs.status import RunStatus
+from app.domain.validation import Name
 from app.features.elsewhere.rules import (
     MOST_AT_ONCE,
     MOST_FILES,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import JUDGE, Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.comparison.statistics.judged import Judged, JudgedArm, Pair, compare_judged
 from app.domain.comparison.statistics.preference import Preferred, Rating
@@ -16,7 +17,6 @@ from app.features.judging.queries import blind_ratings, judgements
 from app.features.judging.rules import NewJudgement
 from app.features.judging.services import blind
 from app.features.judging.tables import JudgementRow, JudgeScoreRow
-from app.queue import JUDGE, Doorbell
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.ownership import lost_access
 from app.services.ownership.vault import Vault

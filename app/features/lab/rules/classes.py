@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.names import Line
+from app.domain.validation import Line
 from app.features.lab.rules.pooled import LEAST_SEEDS, MOST_SEEDS
 
 LARGEST_ID = 2**31 - 1

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
@@ -14,7 +15,6 @@ from app.features.lab.rules.classes import ClassStudy
 from app.features.lab.services import classes
 from app.features.lab.services import studies as lab_studies
 from app.features.lab.tables import LabClassSeedRow, LabClassStudyRow
-from app.queue import Doorbell
 from app.services.models.compatibility import Compatible, check
 from app.services.runs import submission
 from app.services.studies import defaults as study_defaults

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.errors import Forbidden, TooMany
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, FullSpec, LoraSpec
 from app.features.lab.computations import ANSWERS, LabAnswer, LabRequest
-from app.queue import Doorbell
 from app.services.resources import estimates
 from app.store.resources import estimates as rows
 from app.store.runs import artifacts

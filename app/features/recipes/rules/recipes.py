@@ -15,14 +15,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.messages import _, choose_from
-from app.domain.names import Line, Name
 from app.domain.runs.training import Seed, TrainingBudget
 from app.domain.studies.alternative import Alternative
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import MOST_ARMS
 from app.domain.studies.tuning.tuning import NoTuning, TuningSpec
 from app.domain.tasks import MetricName, Task
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, Name, invalid_field
 
 
 class Outcome(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from app.exchange import Reader
+from app.broker.exchange import Reader
 from app.features.serving.rules import InferenceRequest
 from app.features.serving.services import inference
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.broker.exchange import Reader
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import Message, _
 from app.domain.models.exports import ExportFormat, merged_bytes
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES, Format, Task
-from app.exchange import Reader
 from app.features.serving.rules import (
     MOST_GENERATED,
     MOST_PICTURES,

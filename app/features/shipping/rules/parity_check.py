@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.domain.names import Line
-from app.domain.server_address import MAX_MODEL_LENGTH, ServerAddress
+from app.domain.models.server_address import MAX_MODEL_LENGTH, ServerAddress
+from app.domain.validation import Line
 
 MOST_ITEMS = 10_000
 """Test items of one check; of a longer test split a sample of as many is sent."""

@@ -14,8 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import FieldError
 from app.domain.messages import _
-from app.domain.names import Line
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 MAX_NAME_LENGTH = 100
 MAX_REASON_LENGTH = 1000

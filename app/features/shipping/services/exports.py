@@ -12,6 +12,7 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.comparison.fairness.export_gate import ExportScores, gate
 from app.domain.errors import Conflict, Invalid
@@ -29,7 +30,6 @@ from app.features.shipping.queries import registry
 from app.features.shipping.services.offers import offers
 from app.features.shipping.services.work import EXPORTS
 from app.features.shipping.tables import ModelExportRow
-from app.queue import Doorbell
 from app.services.models.trained import job_of, saved_weights
 from app.services.users import audit, limits
 from app.services.workers.work import Claimed

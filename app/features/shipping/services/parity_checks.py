@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
@@ -14,7 +15,6 @@ from app.features.shipping.rules.parity_check import MOST_ITEMS, NewParityCheck
 from app.features.shipping.services.exports import margin
 from app.features.shipping.services.work import CHECKS
 from app.features.shipping.tables import ParityCheckRow
-from app.queue import Doorbell
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.ownership import lost_access
 from app.services.ownership.vault import Vault

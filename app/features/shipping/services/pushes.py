@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Identity, Scope
 from app.domain.errors import Conflict, FieldError, Invalid
@@ -20,7 +21,6 @@ from app.features.shipping.services import receipts
 from app.features.shipping.services.signing import sign, signing_key
 from app.features.shipping.services.work import EXPORTS, PUSHES
 from app.features.shipping.tables import HubPushRow
-from app.queue import Doorbell
 from app.services.ownership.ownership import lost_access
 from app.services.ownership.vault import Vault
 from app.services.users import audit

@@ -2,10 +2,10 @@
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import EXPORT, PARITY, PUSH
 from app.domain.accounts.audit import Action
 from app.domain.messages import _
 from app.features.shipping.tables import HubPushRow, ModelExportRow, ParityCheckRow
-from app.queue import EXPORT, PARITY, PUSH
 from app.services.workers.work import WorkKind
 from app.store.database.ownership import require_change
 from app.store.runs import queries as runs

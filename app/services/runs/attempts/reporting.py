@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.broker.queue import TRAIN, Doorbell
 from app.domain.errors import VeznaError
 from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
@@ -23,7 +24,6 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
-from app.queue import TRAIN, Doorbell
 from app.services.runs import ended as ended_runs
 from app.services.runs.attempts.claiming import Attempt, Claim
 from app.services.runs.log import PHASES, numbers, weight_deltas_summary

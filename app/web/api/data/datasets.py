@@ -17,10 +17,10 @@ from app.domain.data.splitting import Splitting
 from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
 from app.domain.errors import Conflict
 from app.domain.messages import _
-from app.domain.names import Name
 from app.domain.resources.estimate import EstimateState
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
+from app.domain.validation import Name
 from app.services.data import datasets as dataset_service
 from app.services.data import previews
 from app.services.ownership import deletion

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.names import Name
 from app.domain.resources.memory_map import MapOptions, MapReport, MapSpec
+from app.domain.validation import Name
 from app.services.resources import memory_maps
 from app.web.http.dependencies import Bell, Config, Db
 from app.web.http.errors import problems

@@ -13,8 +13,8 @@ from app.domain.messages import _
 from app.domain.methods import Family, MethodSpec
 from app.domain.models.adaptations import Adaptation, adaptations
 from app.domain.models.base_model import ModelFacts, ModelRegistration, ModelSource, ModelStatus
-from app.domain.names import Name
 from app.domain.tasks import Task
+from app.domain.validation import Name
 from app.services.models import models as model_service
 from app.services.ownership import deletion
 from app.services.ownership.deletion import Deletion

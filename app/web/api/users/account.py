@@ -13,7 +13,7 @@ from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role, Scope
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
-from app.domain.names import Verbatim
+from app.domain.validation import Verbatim
 from app.services.ownership.vault import Vault
 from app.services.users import audit, login, tokens
 from app.services.users.login import CodeNeeded

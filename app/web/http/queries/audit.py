@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from app.domain.accounts.audit import Action, AuditFilter
 from app.domain.messages import _, choose_from
-from app.domain.names import Line
-from app.domain.validation import invalid_field
+from app.domain.validation import Line, invalid_field
 
 FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 ACTIONS = (*sorted({action.noun for action in Action}), *sorted(action.value for action in Action))

@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
+from app.broker.queue import Doorbell
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.previews import MOST_TOKENS, Preview, PreviewRow
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import Message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
-from app.queue import Doorbell
 from app.services.data import previews
 from app.store.database.session import Database
 from app.store.models import queries as base_models

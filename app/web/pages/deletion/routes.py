@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.domain.names import Name
+from app.domain.validation import Name
 from app.services.ownership import deletion
 from app.services.ownership.deletion import Deletion
 from app.services.runs import archive
@@ -24,7 +24,7 @@ from app.words.i18n import gettext as _
 router = APIRouter(include_in_schema=False)
 
 DELETE = {"runs": deletion.delete_run, "studies": deletion.delete_study, "imports": deletion.delete_collection}
-TEMPLATE = "deletion/show.html"
+TEMPLATE = "layouts/deletion.html"
 
 
 @dataclass(frozen=True)

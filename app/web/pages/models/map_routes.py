@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
-from app.domain.names import Name
+from app.domain.validation import Name
 from app.services.resources import memory_maps
 from app.services.resources.devices import available
 from app.services.resources.estimates import read_or_request

@@ -21,9 +21,9 @@ from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES, ModelFacts, ModelRegistration
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in
-from app.domain.names import Name
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS, Task
+from app.domain.validation import Name
 from app.services.models import models as model_service
 from app.services.models.roots import shown_roots
 from app.services.resources import memory_maps

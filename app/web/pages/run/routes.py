@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from app.broker.queue import Doorbell
 from app.domain.comparison.statistics.intervals import ScoreInterval, score_interval
 from app.domain.comparison.statistics.proportions import wilson
 from app.domain.failures import Failure, FailureCode
@@ -14,7 +15,6 @@ from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult, OutsideRun
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
-from app.queue import Doorbell
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.services.runs import annotations

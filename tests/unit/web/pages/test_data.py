@@ -10,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from app.broker.queue import PREPARE, READ
 from app.domain.data.findings import Details, Finding
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.main import create_app
-from app.queue import PREPARE, READ
 from app.settings import Settings
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models

@@ -10,10 +10,10 @@ from app.domain.errors import VeznaError
 from app.features.serving.rules import Subject
 from app.features.serving.services import inference
 from app.settings.values import LOOPBACK_ADDRESSES
-from worker.context import Context, process_context
 from worker.features.serving.inference.host import Inference
 from worker.features.serving.openai import server
 from worker.features.serving.openai.queue import Answering
+from worker.nodes.context import Context, process_context
 
 
 def served(context: Context, run_ids: list[int]) -> dict[str, Subject]:

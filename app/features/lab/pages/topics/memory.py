@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
+from app.broker.queue import Doorbell
 from app.domain.methods import AnyMethod, FullSpec
 from app.domain.models.adaptations import usual
 from app.domain.resources.devices import Device
@@ -13,7 +14,6 @@ from app.domain.resources.estimate import EstimateRequest
 from app.domain.resources.memory_fit import DeviceFit
 from app.domain.runs.training import TrainingArguments
 from app.features.lab.pages.topics.calculator import LABELS
-from app.queue import Doorbell
 from app.services.data import samples
 from app.services.resources import memory_fit
 from app.services.resources.devices import available

@@ -8,10 +8,10 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
+from app.broker.exchange import Reader
 from app.domain.data.images import MOST_IMAGE_BYTES
 from app.domain.errors import FieldError, Invalid, VeznaError
 from app.domain.messages import _
-from app.exchange import Reader
 from app.features.serving.pages.inference import answered
 from app.features.serving.pages.playground.context import PlaygroundPage, Seen, of_query
 from app.features.serving.pages.playground.form import PlaygroundQuery, checked_text, names

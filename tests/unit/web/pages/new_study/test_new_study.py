@@ -13,12 +13,12 @@ from starlette.datastructures import FormData
 from starlette.types import Message
 from structlog.testing import capture_logs
 
+from app.broker.queue import ESTIMATE, TRAIN
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.methods import LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
-from app.queue import ESTIMATE, TRAIN
 from app.samples import samples as sample
 from app.store.runs import queries as runs
 from app.store.studies import queries as studies

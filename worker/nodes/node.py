@@ -15,7 +15,7 @@ Thread = Callable[[Event], None]
 @dataclass(frozen=True, eq=False)
 class Node:
     tasks: Mapping[str, Task] = field(default_factory=dict)
-    """Celery tasks, by their names in `app.queue`."""
+    """Celery tasks, by their names in `app.broker.queue`."""
     repeated: Mapping[str, Thread] = field(default_factory=dict)
     """What a control node does at the interval of its sweep, each in a thread of its own, by the names of the threads.
     """

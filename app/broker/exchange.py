@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from app.broker.queue import INFER_QUEUE, broker_errors
 from app.domain.errors import TooMany, Unavailable
 from app.domain.messages import _
-from app.queue import INFER_QUEUE, broker_errors
 from app.settings import Settings
 
 LEASE_SECONDS = 15
@@ -153,7 +153,7 @@ class Answerer:
     """The worker's side."""
 
     def __init__(self, settings: Settings) -> None:
-        from redis import Redis  # noqa: PLC0415 as in `app.queue.broker_errors`
+        from redis import Redis  # noqa: PLC0415 as in `app.broker.queue.broker_errors`
 
         self._keys = _Keys(settings)
         self._redis: Any = Redis.from_url(

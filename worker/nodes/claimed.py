@@ -16,9 +16,9 @@ from app.services.workers.work import Claimed, WorkKind
 from app.store.files.files import StoreUnavailable
 from worker.children.host import ChildInterrupted
 from worker.children.work import WorkCancelled, WorkQueue
-from worker.context import Context, process_context
 from worker.machine import disk
-from worker.node import Task
+from worker.nodes.context import Context, process_context
+from worker.nodes.node import Task
 
 log = structlog.get_logger()
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from threading import Lock
 from typing import TypeVar
 
+from app.broker.queue import Doorbell
 from app.domain.errors import Invalid
 from app.domain.models.hub_access import HubAccess
-from app.queue import Doorbell
 from app.services.ownership.vault import Vault
 from app.services.users import hub_tokens
 from app.services.workers.clock_jumps import ClockWatch

@@ -28,9 +28,9 @@ import httpx2
 import structlog
 from pydantic import SecretStr
 
+from app.broker.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.domain.errors import Unavailable
 from app.domain.messages import Message, _
-from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 
 log = structlog.get_logger()

@@ -6,8 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from app.domain.messages import _
-from app.domain.names import Name
-from app.domain.validation import invalid_field
+from app.domain.validation import Name, invalid_field
 
 MAX_URL_LENGTH = 500
 MAX_MODEL_LENGTH = 300

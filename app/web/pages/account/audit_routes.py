@@ -77,4 +77,4 @@ def show(
 ) -> Response:
     """Who did what, when and from where."""
     entries = audit.newest(session, which, before, AT_ONCE)
-    return render.page("audit/show.html", AuditPage(entries, which, before is None, settings.audit_days))
+    return render.page("account/audit.html", AuditPage(entries, which, before is None, settings.audit_days))

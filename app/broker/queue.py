@@ -22,7 +22,7 @@ JUDGE = "vezna.judge"
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
-"""No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
+"""No task comes by it: a node that has it, or the control queue, answers requests (`app.broker.exchange`)."""
 _OF_CONTROL = (INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY, JUDGE)
 QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys(_OF_CONTROL, CONTROL_QUEUE)
 

@@ -17,7 +17,7 @@ from app.store.data import queries as datasets
 from app.store.data import uploads
 from app.store.files.files import DATASETS, RUNS, UPLOADS, StoreUnavailable
 from app.store.runs import queries as runs
-from worker.context import Context
+from worker.nodes.context import Context
 
 log = structlog.get_logger()
 

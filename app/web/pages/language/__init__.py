@@ -1,1 +1,0 @@
-"""The switch between languages in the footer of every page."""

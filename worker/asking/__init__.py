@@ -1,0 +1,1 @@
+"""Prompts of test items, asked of a server, and what a run answered to them."""
