@@ -20,8 +20,12 @@ COLUMNS = "study_name,arm,model,data,task,metric,loss,peak,wall,speed,trainable,
 PAGES = {
     "studies": "/studies",
     "study": "/studies/1",
+    "costs of a study": "/studies/1/costs?x=trainable&y=file",
+    "errors of a study": "/studies/1/errors",
+    "weights of a study": "/studies/1/weights?matrices=intruders",
+    "conditions of a study": "/studies/1/conditions",
     "running study": "/studies/2",
-    "study looked at otherwise": "/studies/3?sort=-score&x=trainable&y=file&curve=gradient&by=time&smooth=0.9",
+    "study looked at otherwise": "/studies/3?sort=-score&curve=gradient&by=time&smooth=0.9",
     "study with a price that is none": "/studies/1?hour=cheap&gib_month=0.02&currency=EUR",
     "new study": "/studies/new",
     "undecided plan": "/studies/new?from_study=3",
@@ -86,7 +90,7 @@ def everything(site: Site, folder: Path) -> dict[str, str]:
         PAGES
         | lab
         | {
-            "tuned study": f"/studies/{tuned}",
+            "tuned study": f"/studies/{tuned}/conditions",
             "tuned study under way": f"/studies/{under_way}",
             "trial": f"/runs/{trial}",
             "another arm": f"/studies/{tuned}/arms/new",

@@ -28,7 +28,7 @@ def flips(site: Site, page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setattr(predictions, "CACHE", predictions.Cache())
     with site.database.transaction() as session:
         prediction_files.add_to_study(session, site.files, 1)
-    page.goto("/studies/1")
+    page.goto("/studies/1/errors")
     page.click("#all-flips")
     expect(page.locator("h1")).to_have_text("Full right, LoRA r=8 wrong")
     yield page

@@ -60,7 +60,7 @@ def answered(stub: Stub, site: Site) -> Site:
 def test_answers_are_judged_and_the_scores_are_on_the_studys_page(
     stub: Stub, answered: Site, page: Page, tmp_path: Path
 ) -> None:
-    page.goto(f"/studies/{STUDY}")
+    page.goto(f"/studies/{STUDY}/errors")
     page.click("#to-judge")
     page.get_by_label("Base URL").fill(stub.url)
     page.get_by_label("Model").fill("judge")

@@ -31,11 +31,14 @@ def test_runs_under_way_are_opened_and_those_that_ended_stay_unfolded(page: Page
 
 def test_tasks_and_months_move_what_is_drawn(page: Page) -> None:
     page.goto("/studies/1")
+    page.click("#to-costs")
+    page.click("#show-prices")
     page.fill("#tasks", "40")
     page.fill("#gib_month", "2")
     page.fill("#months", "24")
     page.click("#break-even-go")
     expect(page).to_have_url(re.compile("tasks=40.*months=24"))
+    page.click("#show-break-even")
     two_years = page.locator("#break-even table").inner_text()
     expect(page.locator("#break-even table")).to_contain_text("40")
     page.fill("#months", "1")

@@ -39,6 +39,7 @@ def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) 
 @pytest.mark.nightly
 def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     page.goto(f"/studies/{tuned}")
+    page.click("#show-study-menu")
     page.get_by_role("link", name="Add an arm").click()
     page.locator("#add-lora").click()
     rank = page.locator("#arms-0-method-r")

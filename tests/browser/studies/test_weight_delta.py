@@ -10,8 +10,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.nightly
 def test_the_map_follows_the_choices_and_the_address_keeps_them(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/studies/1?sort=-memory")
-    section = page.locator("#weight-delta")
+    page.goto(f"{site.url}/studies/1/weights?sort=-memory")
+    section = page.locator("#weights")
+    page.click("#show-by-matrix")
     expect(section.locator("figcaption").nth(1)).to_contain_text("full, effective rank")
     section.locator("#matrices-arm").select_option("LoRA r=8")
     expect(section.locator("figcaption").nth(1)).to_contain_text("LoRA r=8, effective rank")
