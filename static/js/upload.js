@@ -69,8 +69,17 @@
     request.send(body);
   }
 
+  // Files that are there: named, and sent at once where the form says so.
+  function take(upload) {
+    tell(upload);
+    if (upload.hasAttribute("data-at-once")) upload.requestSubmit();
+    else upload.querySelector("[type=submit]").focus();
+  }
+
   document.addEventListener("change", (event) => {
-    if (event.target.type === "file" && form(event.target)) tell(form(event.target));
+    if (event.target.type !== "file" || !form(event.target)) return;
+    if (form(event.target).hasAttribute("data-at-once")) take(form(event.target));
+    else tell(form(event.target));
   });
   document.addEventListener("submit", (event) => {
     const upload = form(event.target);
@@ -93,8 +102,7 @@
       upload.toggleAttribute("data-over", kind === "dragenter" || kind === "dragover");
       if (kind !== "drop") return;
       upload.querySelector("input[type=file]").files = event.dataTransfer.files;
-      tell(upload);
-      upload.querySelector("[type=submit]").focus();
+      take(upload);
     });
   }
 
@@ -104,6 +112,7 @@
 
   const enhance = () => {
     for (const words of document.querySelectorAll("[data-upload] [data-scripted]")) words.hidden = false;
+    for (const button of document.querySelectorAll("[data-at-once] [type=submit]")) button.hidden = true;
   };
   enhance();
 })();

@@ -133,8 +133,8 @@ def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_p
     for _twice in range(2):
         prepared = member.post("/lab/sample", data={"step": "step-5"})
         assert (prepared.status_code, prepared.headers["location"]) == (303, f"{STEP}#run")
-    assert "Prepare the sample" in member.get("/studies").text
-    assert "Prepare the sample" not in viewer.get("/studies").text
+    assert "Run the sample" in member.get("/studies").text
+    assert "Run the sample" not in viewer.get("/studies").text
     assert member.post("/lab/sample").headers["location"] == "/studies/new"
     assert member.get("/studies/new").status_code == 200
     assert 'hx-trigger="every 2s"' in member.get(STEP).text

@@ -48,7 +48,7 @@ def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(monkey
     found = {message.id for message in extracted()}
     facts = [spec for spec in METHODS.values()]
     assert {
-        "No studies yet",
+        "Is LoRA enough on your data?",
         *FAILURES.values(),
         *UNCHANGED.values(),
         *SAVINGS.values(),

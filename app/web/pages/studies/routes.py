@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from app.domain.comparison.baselines import unbeaten
 from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.errors import FieldError
 from app.domain.methods import Family
 from app.domain.studies.spec import StudyStatus, status_of
 from app.services.studies import studies as study_service
@@ -18,7 +19,8 @@ from app.store.studies import queries as studies
 from app.store.tables import CollectionRow, StudyRow
 from app.web.bars import MarginScale
 from app.web.figures.drawing import render as render_charts
-from app.web.http.dependencies import After, Reading
+from app.web.forms.errors import HasErrors
+from app.web.http.dependencies import After, Config, Reading
 from app.web.templating import Render
 from app.words.format import points_between
 from app.words.i18n import gettext as _
@@ -130,15 +132,23 @@ class StudyLine:
 
 
 @dataclass(frozen=True)
-class StudiesPage:
+class StudiesPage(HasErrors):
     studies: tuple[StudyLine, ...]
     first: bool
     """The page that begins with the newest."""
     next_after: int | None
     archived: bool
     any_archived: bool
+    most_bytes: int
+    """Of an upload."""
     elsewhere: tuple[CollectionRow, ...] = ()
     """Studies whose runs are trained elsewhere, on the first page."""
+    errors: tuple[FieldError, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """There is nothing to list yet."""
+        return self.first and not self.studies and not self.archived
 
 
 router = APIRouter(include_in_schema=False)
@@ -153,7 +163,9 @@ def home() -> RedirectResponse:
 
 
 @router.get("/studies")
-def index(session: Reading, render: Render, after: After = None, archived: bool = False) -> HTMLResponse:
+def index(
+    session: Reading, settings: Config, render: Render, after: After = None, archived: bool = False
+) -> HTMLResponse:
     """Studies, newest first, each with its verdict: the archived ones, or the others."""
     render_charts.warm()
     listed = studies.page(session, archived=archived, after=after, limit=PAGE)
@@ -169,6 +181,7 @@ def index(session: Reading, render: Render, after: After = None, archived: bool 
         next_after=listed.next_after,
         archived=archived,
         any_archived=studies.any_archived(session),
+        most_bytes=settings.upload_bytes,
         elsewhere=tuple(external.studies(session)) if after is None and not archived else (),
     )
     return render.page("studies/index.html", page)

@@ -48,7 +48,7 @@ def test_a_page_of_an_empty_database_says_what_to_do_next(empty: TestClient, pat
     answer = empty.get(path)
     assert answer.status_code == 200
     check_page(answer.text)
-    assert re.search(r"vezna (demo|up|submit)|[Pp]repare the (packaged )?sample", answer.text)
+    assert re.search(r"vezna (demo|up|submit)|[Pp]repare the (packaged )?sample|Run the sample", answer.text)
 
 
 @pytest.mark.parametrize("path", FULL_PAGES)
@@ -68,6 +68,13 @@ def test_a_page_about_language_models_answers(with_language: TestClient, path: s
 def test_the_root_leads_to_the_studies(empty: TestClient) -> None:
     answer = empty.get("/")
     assert (answer.status_code, answer.headers["location"]) == (303, "/studies")
+
+
+def test_an_empty_home_has_three_ways_in_and_one_filled_button(empty: TestClient) -> None:
+    shown = empty.get("/studies").text
+    for address in ("/data/files", "/lab/sample", "/data/sources"):
+        assert f'action="{address}"' in shown
+    assert re.findall(r'class="button"[^>]*>\s*([^<]+)<', shown) == ["Run the sample"]
 
 
 @pytest.mark.parametrize("path", ["/runs/999", "/studies/new?from_study=999", "/nothing"])
