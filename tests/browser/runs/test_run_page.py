@@ -28,6 +28,7 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
 @pytest.mark.nightly
 def test_the_spec_is_shown_in_three_ways_and_copied(copying: Page) -> None:
     copying.goto("/runs/2")
+    copying.click("#spec-head")
     ways = copying.get_by_role("list", name="Spec")
     expect(copying.locator("#spec")).to_contain_text("base_model: all-MiniLM-L6-v2")
     ways.get_by_role("link", name="curl").click()
@@ -41,6 +42,7 @@ def test_the_spec_is_shown_in_three_ways_and_copied(copying: Page) -> None:
     assert json.loads(copying.evaluate("navigator.clipboard.readText()"))["method"]["kind"] == "lora"
     expect(button).to_have_text("Copy")
     ways.get_by_role("link", name="YAML").click()
+    copying.click("#spec-head")
     expect(copying.locator("#spec")).to_contain_text("base_model: all-MiniLM-L6-v2")
 
 
