@@ -175,8 +175,8 @@ def _environment(added: tuple[Site, ...]) -> Environment:
     )
     for name in ("gettext", "ngettext"):
         env.globals[name] = _with_messages(env.globals[name])
-    for file in sorted(TEMPLATES.glob("components/*.html")):  # macros that templates have without an import
-        macros = vars(env.get_template(f"components/{file.name}").module)
+    for file in sorted(TEMPLATES.glob("components/**/*.html")):  # macros that templates have without an import
+        macros = vars(env.get_template(file.relative_to(TEMPLATES).as_posix()).module)
         env.globals |= {name: macro for name, macro in macros.items() if isinstance(macro, Macro)}
     return env
 

@@ -11,7 +11,9 @@ def arms(page: Page) -> list[str]:
     rows = page.locator("#arms table.arms tbody tr")
     aside = [("aside" in (row.get_attribute("class") or "")) for row in rows.all()]
     assert aside == sorted(aside) and any(aside)
-    return [name.strip() for name in page.locator("#arms table.arms tbody tr:not(.aside) .method span").all_inner_texts()]
+    return [
+        name.strip() for name in page.locator("#arms table.arms tbody tr:not(.aside) .method span").all_inner_texts()
+    ]
 
 
 @pytest.mark.nightly

@@ -239,13 +239,13 @@ def live(at: At, render: Render, run_id: int) -> HTMLResponse:
     page = _page(at, run_id, "yaml", figures={})
     if page.live is None:
         return HTMLResponse("", headers={"HX-Refresh": "true", "Cache-Control": "no-cache"})
-    return render.page("run/progress_fragment.html", page, of=("runs", run_id))
+    return render.page("run/live/progress_fragment.html", page, of=("runs", run_id))
 
 
 @router.get("/figures")
 def figures(at: At, render: Render, run_id: int) -> HTMLResponse:
     """The curves so far, for htmx: less often than the rest, because they are drawn on the machine that may train."""
-    return render.page("run/curves.html", _page(at, run_id, "yaml", figures=_figures(at, run_id)))
+    return render.page("run/live/curves.html", _page(at, run_id, "yaml", figures=_figures(at, run_id)))
 
 
 @router.get("/savings")
