@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 import uvicorn
@@ -22,6 +22,7 @@ from app.cli.terminal import progress
 from app.domain.errors import Invalid, Unavailable
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
+from app.domain.tasks import DEFAULT_TASK
 from app.imports import import_large
 from app.samples import samples as sample
 from app.services.data import datasets as dataset_service
@@ -42,17 +43,7 @@ from app.words.format import join_names
 from app.words.i18n import gettext as _
 from app.words.i18n import stored
 
-SampleTask = Annotated[
-    Literal[
-        "sequence-classification",
-        "token-classification",
-        "causal-lm",
-        "sentence-embeddings",
-        "preference",
-        "image-classification",
-    ],
-    typer.Option("--task", help="What the sample model learns."),
-]
+SampleTask = Annotated[sample.SampleTask, typer.Option("--task", help="What the sample model learns.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
 BASELINE_SECONDS = 300.0
@@ -73,7 +64,7 @@ def up(port: Port = None) -> None:
 
 def demo(
     port: Port = None,
-    task: SampleTask = "sequence-classification",
+    task: SampleTask = DEFAULT_TASK,
     exit_after: Annotated[
         bool,
         typer.Option("--exit", help="End after the study's last run and its baselines; 0 if every run succeeded."),
@@ -205,7 +196,7 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def submit_sample(task: SampleTask = "sequence-classification") -> None:
+def submit_sample(task: SampleTask = DEFAULT_TASK) -> None:
     """Register the model and data of a sample with a running installation and submit its study.
 
     Needs its database, broker and files (the same VEZNA_ settings), and the packages of `vezna[sample]`.
@@ -253,7 +244,7 @@ def _migrate(settings: Settings) -> None:
 def sample_study(settings: Settings, still_alive: Callable[[], None], part: sample.Sample | None = None) -> int:
     """A sample's study in this database (by default that of classification): an existing one without failed or
     cancelled runs, otherwise a new one."""
-    part = part or sample.of_task("sequence-classification")
+    part = part or sample.of_task(DEFAULT_TASK)
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
         packaged, dataset = samples.register(session, bell, files, settings.model_roots, part)

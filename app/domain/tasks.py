@@ -3,7 +3,8 @@
 A task is a row of `TASKS` and a file in `worker/engine/tasks/`; `app.domain.metrics` has the metrics.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,9 +14,11 @@ from app.domain.metrics import METRICS, MetricFacts, MetricName, generates
 __all__ = [
     "ANSWERING",
     "DECODERS",
+    "DEFAULT_TASK",
     "LANGUAGE",
     "METRICS",
     "PICTURES",
+    "PREFERENCES",
     "TASKS",
     "Format",
     "MetricFacts",
@@ -24,6 +27,7 @@ __all__ = [
     "TaskFacts",
     "Unit",
     "generates",
+    "tasks_where",
 ]
 
 Task = Literal[
@@ -35,13 +39,8 @@ Task = Literal[
     "preference",
     "image-classification",
 ]
-LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
-"""Tasks whose models answer with a text."""
-DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
-"""Those of them whose models continue a prompt or a conversation."""
-PICTURES: frozenset[Task] = frozenset({"image-classification"})
-ANSWERING: frozenset[Task] = LANGUAGE | PICTURES | {"sequence-classification", "token-classification"}
-"""Tasks whose models answer requests, with a text, a label, or tags of words."""
+DEFAULT_TASK: Final = "sequence-classification"
+"""The task of a spec that names none, and of the lessons of the Lab."""
 Format = Literal[
     "labelled",
     "tagged",
@@ -54,6 +53,8 @@ Format = Literal[
     "labelled-images",
 ]
 """The columns of a dataset; see `app.domain.data.dataset`."""
+PREFERENCES: tuple[Format, ...] = ("preference", "preference-messages")
+"""Formats whose rows have a chosen and a rejected answer."""
 Unit = Literal["item", "pair", "word", "completion token"]
 """What a loss is averaged over: items, pairs of answers, words of items, or the tokens of completions."""
 
@@ -76,15 +77,28 @@ class TaskFacts(BaseModel):
     """What chooses the best checkpoint, on the validation split."""
     adds_head: bool
     """It adds a new head. Otherwise the base model can be evaluated before training."""
+    output: Literal["label", "tags", "text", "embedding"]
+    """What its model returns for an input."""
+    auto: str
+    """The transformers class that loads its model."""
+    pipeline: str
+    """The hub's name for the task of its model (`pipeline_tag`)."""
+    decoder: bool = False
+    """Its model is a decoder, which continues a prompt or a conversation."""
+    encoder_decoder: bool = False
+    """Its model reads a prompt with an encoder and writes with a decoder, so each row has two padded sequences."""
+    packs: bool = False
+    """Several rows can share a sequence."""
+    blockwise: bool = False
+    """The blocks of its model can compute rows without padding, and can be compiled."""
     in_batch: bool = False
     """The loss of a row depends on the other rows of its batch, so a batch cannot be divided."""
     sequences: int = 1
     """Sequences of tokens that the model reads for each row, in one batch or in two passes."""
     rate_factor: float = 1.0
     """Factor of the methods' default learning rates; docs/tuning.md has its source."""
-    forgets: bool = False
-    """Forgetting can be measured: its model has a loss on plain texts."""
-
+    forgets_as: Task | None = None
+    """The task whose loss on plain texts measures forgetting; None if it cannot be measured."""
     reads: Literal["texts", "images"] = "texts"
     """What its model reads, by a tokenizer or by an image processor."""
 
@@ -92,6 +106,16 @@ class TaskFacts(BaseModel):
     def scored(self) -> list[MetricName]:
         """The metrics that a verdict can rest on: those with a value for each item."""
         return [name for name in self.metrics if METRICS[name].per_item]
+
+    @property
+    def prefers(self) -> bool:
+        """Whether it learns which of two answers is preferred."""
+        return self.unit == "pair"
+
+    @property
+    def labels_texts(self) -> bool:
+        """Whether its model returns a label for a text."""
+        return self.output == "label" and self.reads == "texts"
 
     @property
     def generates(self) -> bool:
@@ -117,6 +141,10 @@ TASKS: dict[Task, TaskFacts] = {
             unit="item",
             best_by="metric",
             adds_head=True,
+            output="label",
+            auto="AutoModelForSequenceClassification",
+            pipeline="text-classification",
+            blockwise=True,
         ),
         TaskFacts(
             name="token-classification",
@@ -127,6 +155,10 @@ TASKS: dict[Task, TaskFacts] = {
             unit="word",
             best_by="metric",
             adds_head=True,
+            output="tags",
+            auto="AutoModelForTokenClassification",
+            pipeline="token-classification",
+            blockwise=True,
         ),
         TaskFacts(
             name="causal-lm",
@@ -137,7 +169,13 @@ TASKS: dict[Task, TaskFacts] = {
             unit="completion token",
             best_by="loss",
             adds_head=False,
-            forgets=True,
+            output="text",
+            auto="AutoModelForCausalLM",
+            pipeline="text-generation",
+            decoder=True,
+            packs=True,
+            blockwise=True,
+            forgets_as="causal-lm",
         ),
         TaskFacts(
             name="seq2seq-lm",
@@ -148,7 +186,11 @@ TASKS: dict[Task, TaskFacts] = {
             unit="completion token",
             best_by="loss",
             adds_head=False,
-            forgets=True,
+            output="text",
+            auto="AutoModelForSeq2SeqLM",
+            pipeline="text2text-generation",
+            encoder_decoder=True,
+            forgets_as="seq2seq-lm",
         ),
         TaskFacts(
             name="sentence-embeddings",
@@ -159,6 +201,9 @@ TASKS: dict[Task, TaskFacts] = {
             unit="item",
             best_by="metric",
             adds_head=False,
+            output="embedding",
+            auto="AutoModel",
+            pipeline="sentence-similarity",
             in_batch=True,
             sequences=2,
         ),
@@ -173,13 +218,18 @@ TASKS: dict[Task, TaskFacts] = {
                 "reward_margin",
                 "kl",
             ),
-            formats=("preference", "preference-messages"),
+            formats=PREFERENCES,
             rate_factor=0.05,
             unit="pair",
             best_by="loss",
             adds_head=False,
+            output="text",
+            auto="AutoModelForCausalLM",
+            pipeline="text-generation",
+            decoder=True,
+            blockwise=True,
             sequences=2,
-            forgets=True,
+            forgets_as="causal-lm",
         ),
         TaskFacts(
             name="image-classification",
@@ -190,7 +240,24 @@ TASKS: dict[Task, TaskFacts] = {
             unit="item",
             best_by="metric",
             adds_head=True,
+            output="label",
+            auto="AutoModelForImageClassification",
+            pipeline="image-classification",
             reads="images",
         ),
     )
 }
+
+
+def tasks_where(holds: Callable[[TaskFacts], bool]) -> tuple[Task, ...]:
+    """The tasks of which something holds."""
+    return tuple(name for name, facts in TASKS.items() if holds(facts))
+
+
+LANGUAGE = frozenset(tasks_where(lambda facts: facts.output == "text"))
+"""Tasks whose models answer with a text."""
+DECODERS = frozenset(tasks_where(lambda facts: facts.decoder))
+"""Those of them whose models continue a prompt or a conversation."""
+PICTURES = frozenset(tasks_where(lambda facts: facts.reads == "images"))
+ANSWERING = frozenset(tasks_where(lambda facts: facts.output != "embedding"))
+"""Tasks whose models answer requests, with a text, a label, or tags of words."""

@@ -10,7 +10,7 @@ in `app.samples.digits`.
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.domain.data.dataset import (
     SAMPLE_DATASET,
@@ -53,6 +53,17 @@ ARTICLES, ARTICLES_TITLE = "bbc-articles", "BBC headlines and their articles wit
 EMBEDDINGS_STUDY_NAME = "BBC articles found by their headlines with MiniLM-L6"
 REPLIES, REPLIES_TITLE = "shop-replies", "Synthetic messages to a shop, with a preferred and another reply"
 PREFERENCE_STUDY_NAME = "House rules of a shop preferred by SmolLM2-135M"
+
+
+SampleTask = Literal[
+    "sequence-classification",
+    "token-classification",
+    "causal-lm",
+    "sentence-embeddings",
+    "preference",
+    "image-classification",
+]
+"""The tasks with a sample."""
 
 
 class Sample(NamedTuple):

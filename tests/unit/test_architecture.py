@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from app import feature
 from app.domain.errors import Invalid
+from app.domain.tasks import TASKS
 from app.features import FEATURES
 from app.imports import import_large
 from app.main import create_app
@@ -129,6 +130,24 @@ def test_a_folder_has_at_most_15_entries() -> None:
         > 15
     }
     assert large <= left
+
+
+def test_few_places_outside_the_tables_quote_the_name_of_a_task() -> None:
+    """Other code asks `TaskFacts` or the task's file. Samples and examples of requests name tasks as data; a file that
+    quotes `preference-messages` too means the format `preference`, not the task."""
+    tables = {ROOT / "app/domain/tasks.py", *(ROOT / "worker/engine/tasks").iterdir()}
+    quoted: list[str] = []
+    for file in (file for room in ("app", "worker", "vezna") for file in (ROOT / room).rglob("*.py")):
+        if file in tables or file.name == "examples.py" or file.is_relative_to(ROOT / "app/samples"):
+            continue
+        if any(f'"{name}"' in (text := file.read_text(encoding="utf-8")) for name in TASKS):
+            values = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+            formats = {"preference"} if "preference-messages" in values else set()
+            quoted += [f"{file.relative_to(ROOT)}: {value}" for value in values if value in {*TASKS} - formats]
+    for template in (ROOT / "templates").rglob("*.html"):
+        code = re.findall(r"\{[{%].*?[%}]\}", template.read_text(encoding="utf-8"), re.DOTALL)
+        quoted += [f"{template.name}: {name}" for name in TASKS for part in code if f'"{name}"' in part]
+    assert len(quoted) <= 10, quoted
 
 
 @pytest.mark.slow

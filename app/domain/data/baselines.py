@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.messages import Message, _
 from app.domain.resources.estimate import key_of
-from app.domain.tasks import TASKS, Format, MetricName, Task
+from app.domain.tasks import TASKS, Format, MetricName, Task, tasks_where
 
 BASELINES_VERSION = 1
 """Raised when a baseline of the same request may differ."""
@@ -75,7 +75,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent label"),
             note=_("for every item"),
             definition=_("the most frequent label of the training rows, for every item"),
-            tasks=("sequence-classification", "image-classification"),
+            tasks=tasks_where(lambda task: task.output == "label"),
             metrics=("accuracy",),
             trivial=True,
         ),
@@ -84,7 +84,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("TF-IDF"),
             note=_("logistic regression"),
             definition=_("logistic regression on TF-IDF of words and of character n-grams"),
-            tasks=("sequence-classification",),
+            tasks=tasks_where(lambda task: task.labels_texts),
             metrics=("accuracy",),
             learns=True,
         ),
@@ -93,7 +93,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("pixels"),
             note=_("logistic regression"),
             definition=_("logistic regression on the pixels of the images, squeezed to 16 × 16"),
-            tasks=("image-classification",),
+            tasks=tasks_where(lambda task: task.output == "label" and task.reads == "images"),
             metrics=("accuracy",),
             learns=True,
         ),
@@ -102,7 +102,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("frozen embeddings"),
             note=_("logistic regression"),
             definition=_("logistic regression on the base model's mean-pooled hidden states"),
-            tasks=("sequence-classification", "image-classification"),
+            tasks=tasks_where(lambda task: task.output == "label"),
             metrics=("accuracy",),
             uses_model=True,
             learns=True,
@@ -112,7 +112,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent tag"),
             note=_("for every word"),
             definition=_("the most frequent tag of the training words, for every word"),
-            tasks=("token-classification",),
+            tasks=tasks_where(lambda task: task.output == "tags"),
             metrics=("item_entity_f1", "tag_accuracy"),
             trivial=True,
         ),
@@ -121,7 +121,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("random tags"),
             note=_("as frequent as in training"),
             definition=_("each word's tag drawn at random, with the shares of the tags in the training rows"),
-            tasks=("token-classification",),
+            tasks=tasks_where(lambda task: task.output == "tags"),
             metrics=("item_entity_f1", "tag_accuracy"),
             trivial=True,
         ),
@@ -132,7 +132,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_(
                 "the most frequent tag of each word in the training rows; of an unseen word the most frequent tag"
             ),
-            tasks=("token-classification",),
+            tasks=tasks_where(lambda task: task.output == "tags"),
             metrics=("item_entity_f1", "tag_accuracy"),
         ),
         BaselineFacts(
@@ -140,7 +140,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent answer"),
             note=_("for every item"),
             definition=_("the most frequent completion of the training rows, for every item"),
-            tasks=("causal-lm", "seq2seq-lm"),
+            tasks=tasks_where(lambda task: task.generates),
             metrics=("exact_match",),
             trivial=True,
         ),
@@ -149,7 +149,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("first sentence"),
             note=_("of the prompt"),
             definition=_("the first sentence of the prompt, as the answer"),
-            tasks=("causal-lm", "seq2seq-lm"),
+            tasks=tasks_where(lambda task: task.generates),
             metrics=("rouge_l",),
         ),
         BaselineFacts(
@@ -157,7 +157,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("zero-shot"),
             note=_("base model, before training"),
             definition=_("the base model before training, evaluated with the runs"),
-            tasks=("causal-lm", "seq2seq-lm"),
+            tasks=tasks_where(lambda task: task.generates),
             metrics=("token_accuracy", "exact_match", "rouge_l"),
             uses_model=True,
             trivial=True,
@@ -171,7 +171,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
                 "the base model's answer after up to %(examples)s training examples in its prompt",
                 examples=FEW_SHOT_EXAMPLES,
             ),
-            tasks=("causal-lm",),
+            tasks=tasks_where(lambda task: task.generates and task.decoder),
             metrics=("exact_match", "rouge_l"),
             uses_model=True,
         ),
@@ -180,7 +180,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("random order"),
             note=_("of the passages"),
             definition=_("the passages in an order that is drawn at random for each query"),
-            tasks=("sentence-embeddings",),
+            tasks=tasks_where(lambda task: task.output == "embedding"),
             metrics=_RETRIEVAL,
             trivial=True,
         ),
@@ -189,7 +189,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("BM25"),
             note=_("word overlap"),
             definition=_("the passages by BM25 of the query's words (k1 = 1.2, b = 0.75)"),
-            tasks=("sentence-embeddings",),
+            tasks=tasks_where(lambda task: task.output == "embedding"),
             metrics=_RETRIEVAL,
         ),
         BaselineFacts(
@@ -197,7 +197,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("random answer"),
             note=_("of each pair"),
             definition=_("one answer of each pair, drawn at random"),
-            tasks=("preference",),
+            tasks=tasks_where(lambda task: task.prefers),
             metrics=_PREFERENCE,
             trivial=True,
         ),
@@ -206,7 +206,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("answer length"),
             note=_("longer or shorter"),
             definition=_("the longer answer of each pair, or the shorter one if training pairs mostly prefer that"),
-            tasks=("preference",),
+            tasks=tasks_where(lambda task: task.prefers),
             metrics=_PREFERENCE,
         ),
     )

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.item_names import cluster_of, group_in, input_of
 from app.domain.data.turns import ASSISTANT, ChatPart, Message, parts_of, said, stored
-from app.domain.tasks import TASKS, Format, Task
+from app.domain.tasks import PREFERENCES, TASKS, Format, Task
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -227,7 +227,7 @@ class DatasetFacts(BaseModel):
     @property
     def is_preference(self) -> bool:
         """Each row has a chosen and a rejected answer."""
-        return self.format in ("preference", "preference-messages")
+        return self.format in PREFERENCES
 
     @property
     def tasks(self) -> list[Task]:

@@ -17,7 +17,7 @@ from app.domain.errors import FieldError
 from app.domain.messages import Message, _
 from app.domain.methods.base import TEXT_TASKS, MethodFacts, PeftMethod, Unchanged
 from app.domain.models.architecture import TaskModel, Tensor
-from app.domain.tasks import TASKS
+from app.domain.tasks import TASKS, tasks_where
 
 _LAST = "score"
 """transformers' name for the head of classifiers that read a text's last token."""
@@ -176,7 +176,7 @@ class PrefixSpec(VirtualTokens):
         formula=_(
             "n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead"
         ),
-        tasks=("causal-lm", "seq2seq-lm", "preference"),
+        tasks=tasks_where(lambda task: task.output == "text"),
     )
     peft_type: ClassVar[str] = "PREFIX_TUNING"
     without: ClassVar[Mapping[str, Message]] = {

@@ -17,6 +17,7 @@ from app.domain.messages import Message, _, at_most
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 from app.domain.runs.capabilities import Capability
+from app.domain.tasks import tasks_where
 
 Optim = Literal["adamw_torch", "adamw_bnb_8bit", "adafactor"]
 """Names of transformers' `TrainingArguments.optim`."""
@@ -171,7 +172,7 @@ class HeadOnlySpec(Selection):
         rate_multiple=150,
         paper="Alain & Bengio 2016, arXiv 1610.01644",
         formula=_("0"),
-        tasks=("sequence-classification", "token-classification", "image-classification"),
+        tasks=tasks_where(lambda task: task.adds_head),
     )
     unchanged: ClassVar[Unchanged | None] = "head"
     kind: Literal["head-only"] = "head-only"

@@ -15,7 +15,7 @@ from app.domain.models.architecture import TaskModel
 from app.domain.models.gguf import FAMILIES, gguf_bytes
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
-from app.domain.tasks import DECODERS
+from app.domain.tasks import DECODERS, TASKS
 
 CHECKSUMS = "SHA256SUMS"
 """Name of the file with the SHA-256 of each other file, in the format of `sha256sum --check`."""
@@ -153,7 +153,7 @@ def refusal(form: ExportFormat, method: AnyMethod, model: TaskModel, *, whole: b
             kind=model.rope_scaling,
         )
         return FieldError("format", what, _("Choose merged-bfloat16"))
-    if form is ExportFormat.ONNX_INT8 and model.task != "sequence-classification":
+    if form is ExportFormat.ONNX_INT8 and not TASKS[model.task].labels_texts:
         what = _("Vezna writes ONNX for classifiers, and this is a %(architecture)s", architecture=model.architecture)
         return FieldError("format", what, _("Choose merged-bfloat16"))
     return None

@@ -22,7 +22,7 @@ from app.domain.resources.devices import DeviceKind
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.work import Work
 from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import TASKS, Format, MetricName, Task
+from app.domain.tasks import DEFAULT_TASK, TASKS, Format, MetricName, Task
 from app.domain.validation import Name, invalid_field
 
 ESTIMATE_VERSION = 10
@@ -60,7 +60,7 @@ class EstimateSpec(_Value):
     """A model's config.json instead. Without a tokenizer every row counts as `max_length` tokens."""
     dataset: Name | None = Field(default=None, max_length=200)
     """Name of a registered dataset; without one every row counts as `max_length` tokens, and there is no train time."""
-    task: Task = "sequence-classification"
+    task: Task = DEFAULT_TASK
     labels: int = Field(default=2, ge=1, le=100_000)
     """Labels of a classifier's head, where no dataset says."""
     methods: list[MethodSpec] = Field(min_length=1, max_length=32)
@@ -86,7 +86,7 @@ class EstimateSpec(_Value):
     @property
     def verdict_metric(self) -> MetricName:
         """The task's default: nothing is compared."""
-        return "token_accuracy" if self.task == "causal-lm" else TASKS[self.task].metric
+        return TASKS[self.task].metric
 
 
 class _ModelOnDevice(_Value):

@@ -13,7 +13,7 @@ from app.domain.resources.calibration import EstimateBand, Fit
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateState, MapCell
 from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import Task
+from app.domain.tasks import DEFAULT_TASK, Task
 from app.domain.validation import Name
 
 
@@ -22,7 +22,7 @@ class MapOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    task: Task = "sequence-classification"
+    task: Task = DEFAULT_TASK
     labels: int = Field(default=2, ge=1, le=100_000, description="Of a classifier's head.")
     device: str = Field(
         default="",

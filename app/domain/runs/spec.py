@@ -6,7 +6,7 @@ from app.domain.messages import _, choose_from
 from app.domain.methods import MethodSpec
 from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import TASKS, MetricName, Task
+from app.domain.tasks import DEFAULT_TASK, TASKS, MetricName, Task
 from app.domain.validation import Name, invalid_field
 
 
@@ -19,7 +19,7 @@ class RunSpec(BaseModel):
     """Name of a registered base model."""
     dataset: Name = Field(max_length=200)
     """Name of a registered dataset."""
-    task: Task = "sequence-classification"
+    task: Task = DEFAULT_TASK
     method: MethodSpec
     training: TrainingArguments = TrainingArguments()
     metric: MetricName | None = None
@@ -64,7 +64,7 @@ def check_metric(task: Task, metric: MetricName | None, general_text: str | None
             _("The metric %(metric)s cannot decide a verdict on %(task)s", task=task, metric=metric),
             choose_from(able),
         )
-    if general_text is not None and not TASKS[task].forgets:
+    if general_text is not None and not TASKS[task].forgets_as:
         raise invalid_field(
             "general_text",
             _("Forgetting is measured on language models, not on %(task)s", task=task),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.runs.capabilities import Capability
-from app.domain.tasks import TASKS, Task
+from app.domain.tasks import Task, tasks_where
 from app.domain.validation import invalid_field
 
 MAX_STEPS = 10_000_000
@@ -28,15 +28,12 @@ def _not_a_boolean(value: object) -> object:
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_not_a_boolean)]
 
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
-    "max_length": tuple(task for task, facts in TASKS.items() if facts.reads == "texts"),
-    "packing": ("causal-lm",),
-    **dict.fromkeys(("gradient_accumulation_steps", "devices"), tuple(t for t in TASKS if not TASKS[t].in_batch)),
-    **dict.fromkeys(
-        ("padding_free", "compile_blocks"),
-        ("sequence-classification", "token-classification", "causal-lm", "preference"),
-    ),
-    **dict.fromkeys(("preference_loss", "beta"), ("preference",)),
-    **dict.fromkeys(("completion_only_loss", "max_new_tokens"), ("causal-lm", "seq2seq-lm")),
+    "max_length": tasks_where(lambda task: task.reads == "texts"),
+    "packing": tasks_where(lambda task: task.packs),
+    **dict.fromkeys(("gradient_accumulation_steps", "devices"), tasks_where(lambda task: not task.in_batch)),
+    **dict.fromkeys(("padding_free", "compile_blocks"), tasks_where(lambda task: task.blockwise)),
+    **dict.fromkeys(("preference_loss", "beta"), tasks_where(lambda task: task.prefers)),
+    **dict.fromkeys(("completion_only_loss", "max_new_tokens"), tasks_where(lambda task: task.generates)),
 }
 """Training arguments that apply to some tasks only."""
 

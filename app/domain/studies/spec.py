@@ -19,7 +19,7 @@ from app.domain.studies.next_step import Try, next_step
 from app.domain.studies.tuning.search_checks import search_problem, space_of
 from app.domain.studies.tuning.search_space import Configuration, SearchSpace
 from app.domain.studies.tuning.tuning import NoTuning, TuningSpec, seeds_for, trials_owed
-from app.domain.tasks import TASKS, MetricName, Task
+from app.domain.tasks import DEFAULT_TASK, TASKS, MetricName, Task
 from app.domain.validation import Line, Name, invalid_field
 
 MOST_ARMS = 32
@@ -70,7 +70,7 @@ class StudySpec(BaseModel):
     name: Name = Field(max_length=120)
     base_model: Name = Field(max_length=200)
     dataset: Name = Field(max_length=200)
-    task: Task = "sequence-classification"
+    task: Task = DEFAULT_TASK
     arms: list[ArmSpec] = Field(min_length=1, max_length=MOST_ARMS)
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     tuning: TuningSpec = NoTuning()

@@ -242,11 +242,11 @@ def param_of(path: str) -> str:
 
 def mapping_of(scan: SourceScan, task: Task) -> ColumnMapping:
     """The columns of a file of conversations, or of preference pairs. Raises Invalid."""
-    able = ("messages", "prompt-completion") if task == "causal-lm" else TASKS[task].formats
+    able = tuple(form for form in TASKS[task].formats if form != "text")
     if scan.mapping is not None and scan.mapping.format in able:
         return scan.mapping
     names = ", ".join(column.name for column in scan.columns[:10])
-    if task == "preference":
+    if TASKS[task].prefers:
         raise Invalid.field(
             "training_file",
             _("The file has no preference pairs; its columns are %(names)s", names=names),

@@ -220,24 +220,25 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
                     items=", ".join(of_rows.items),
                 )
                 yield FieldError("base_model", what, _("Choose another base model, or leave it out of the rows"))
-    if spec.training.packing and spec.task != "causal-lm":
+    task = TASKS[spec.task]
+    if spec.training.packing and not task.packs:
         what = _("Rows of %(task)s cannot be packed", task=spec.task)
         yield FieldError("training.packing", what, _("Set it to false"))
     if spec.training.padding_free:
-        if spec.task == "image-classification":
+        if task.reads == "images":
             what = _("Images have one size, so their batches have no padding")
             yield FieldError("training.padding_free", what, _("Set it to false"))
-        elif spec.task in ("seq2seq-lm", "sentence-embeddings"):
+        elif not task.blockwise:
             what = _("Batches of %(task)s need padding", task=spec.task)
             yield FieldError("training.padding_free", what, _("Set it to false"))
         elif spec.training.packing:
             what = _("Packed rows have no batches of their own to free from padding")
             yield FieldError("training.padding_free", what, _("Set packing or padding_free to false"))
     if spec.training.compile_blocks:
-        if spec.task == "seq2seq-lm":
+        if task.encoder_decoder:
             what = _("Blocks of %(task)s are not compiled: encoder and decoder differ", task=spec.task)
             yield FieldError("training.compile_blocks", what, _("Set it to false"))
-        elif spec.task in ("sentence-embeddings", "image-classification"):
+        elif not task.blockwise:
             what = _("Compiled blocks were not tested with %(task)s", task=spec.task)
             yield FieldError("training.compile_blocks", what, _("Set it to false"))
         elif spec.training.packing or spec.training.padding_free:

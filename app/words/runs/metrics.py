@@ -26,13 +26,13 @@ COUNTED: tuple[MetricName, ...] = (
 
 def counted_items(number: int, metric: str) -> str:
     """`646 test items`, by what has a value of the metric: `160 test pairs`, `320 test queries`."""
-    forms: dict[str, tuple[str, str]] = {
-        "preference": marked_plural("%(num)s test pair", "%(num)s test pairs"),
-        "sentence-embeddings": marked_plural("%(num)s test query", "%(num)s test queries"),
-    }
-    items = marked_plural("%(num)s test item", "%(num)s test items")
-    scored = [forms[name] for name, facts in TASKS.items() if metric in facts.metrics and name in forms]
-    return ngettext(*(scored[0] if scored else items), number, num=count(number))
+    tasks = [facts for facts in TASKS.values() if metric in facts.metrics]
+    forms = marked_plural("%(num)s test item", "%(num)s test items")
+    if any(facts.prefers for facts in tasks):
+        forms = marked_plural("%(num)s test pair", "%(num)s test pairs")
+    elif any(facts.output == "embedding" for facts in tasks):
+        forms = marked_plural("%(num)s test query", "%(num)s test queries")
+    return ngettext(*forms, number, num=count(number))
 
 
 def items_in_groups(number: int, groups: int | None, metric: str) -> str:

@@ -97,7 +97,7 @@ def _ranked(margins: Sequence[int]) -> Scores:
     with every metric of the task."""
     draw = np.random.default_rng(0)
     right = np.array([margin > 0 if margin else draw.random() < 0.5 for margin in margins], dtype=np.float64)
-    return dict.fromkeys(TASKS["preference"].scored, right)
+    return dict.fromkeys((metric for task in TASKS.values() if task.prefers for metric in task.scored), right)
 
 
 SIDE = 16

@@ -145,13 +145,13 @@ def sides_of(batch: Batch, task: Task) -> Sides:
     _rows, first = rows_of(batch)
     if "query_ids" in batch.inputs:
         return first, int(batch.inputs["query_ids"].shape[1])
-    return (first, int(batch.labels.shape[1])) if task == "seq2seq-lm" else (first,)
+    return (first, int(batch.labels.shape[1])) if FACTS[task].encoder_decoder else (first,)
 
 
 def shorter(sides: Sides, task: Task) -> list[Sides]:
     """Lengths at which a batch is measured, beside its own, so that every coefficient follows."""
     half, quarter = (tuple(max(1, length // part) for length in sides) for part in (2, 4))
-    return [half, quarter, (half[0], *sides[1:])] if task == "seq2seq-lm" else [half, quarter]
+    return [half, quarter, (half[0], *sides[1:])] if FACTS[task].encoder_decoder else [half, quarter]
 
 
 def work_of_batches(
@@ -166,7 +166,7 @@ def work_of_batches(
 
 
 def _extents(sides: Sides, task: Task) -> list[int]:
-    if task == "seq2seq-lm":
+    if FACTS[task].encoder_decoder:
         prompt, completion = sides
         return [prompt, completion, prompt**2 + prompt * completion + completion**2]
     return [sum(sides), sum(length**2 for length in sides)]

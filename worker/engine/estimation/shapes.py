@@ -104,7 +104,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     epoch = order.first_epoch()
     first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
     counts = _heavier(train, first, later)
-    referred = request.task == "preference" and training.preference_loss == "dpo"
+    referred = FACTS[request.task].prefers and training.preference_loss == "dpo"
     # DPO also evaluates the base model on the training rows
     evaluated = [test, train] if referred else [test]
     pairs = [task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _REFERRED if referred]
@@ -213,12 +213,12 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     length = training.max_length
     check_length(length, request.method.virtual_tokens, model, None)
     facts = FACTS[request.task]
-    two_texts = request.task == "seq2seq-lm" or facts.sequences > 1
+    two_texts = facts.encoder_decoder or facts.sequences > 1
     whole = 2 * length if two_texts else length
     masked = request.task not in DECODERS or masks_padding(model, request.method)
 
     def batch(rows: int, masked: bool = True) -> Batch:
-        rows = 2 * rows if request.task == "preference" else rows
+        rows = 2 * rows if facts.prefers else rows
         ids = torch.zeros((rows, length), dtype=torch.int64)
         mask = torch.ones_like(ids)
         if rows > 1:
@@ -230,7 +230,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         if facts.unit == "item":
             return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
         labels = torch.zeros((rows, length), dtype=torch.int64)
-        objective = Objective(training.preference_loss, training.beta) if request.task == "preference" else None
+        objective = Objective(training.preference_loss, training.beta) if facts.prefers else None
         return Batch(inputs, labels, rows * length, learnt(labels), objective=objective)
 
     widest = batch(training.per_device_train_batch_size, masked or training.padding_free)

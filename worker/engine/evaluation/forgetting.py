@@ -20,7 +20,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
-from app.domain.tasks import DECODERS, Task
+from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches.batches import Examples, Listener, read
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator
@@ -38,7 +38,7 @@ class GeneralText:
     ) -> None:
         """Raises `RunFailed` if the job's general file has no test text."""
         self._name = job.spec.general_text or ""
-        self.task: Task = "causal-lm" if job.spec.task in DECODERS else job.spec.task
+        self.task = FACTS[job.spec.task].forgets_as or job.spec.task
         self._task = TASKS[self.task]
         limit = min(MOST_TEXTS, max(1, MOST_TOKENS // job.spec.training.max_length))
         texts = read(job.general_file or "", "text", needed=("test",))["test"]

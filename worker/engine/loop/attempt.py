@@ -110,7 +110,7 @@ class Attempt:
             settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
         elif not self.bf16:
             widen_buffers(base.model)
-        if spec.task == "preference":  # a reward is relative to a model without dropout (TRL's disable_dropout)
+        if FACTS[spec.task].prefers:  # a reward is relative to a model without dropout (TRL's disable_dropout)
             disable_dropout(base.model)
         if self.device.type == "cpu":
             use_cpu_kernels(base.model)
@@ -255,7 +255,7 @@ class Attempt:
 
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
         sink, training = self.instruments.sink, self.job.spec.training
-        if self.team.leads and self.job.spec.task in ("causal-lm", "preference"):  # a refusal ends the other ranks
+        if self.team.leads and FACTS[self.job.spec.task].decoder:  # a refusal ends the other ranks
             check_direction(base.model)
             if training.packing:
                 check_packing(base.model, training.max_length)
@@ -269,7 +269,7 @@ class Attempt:
     def _reads_all(self) -> bool:
         """Whether this rank reads the whole model. Where each is to hold a part of it, only rank 0 executes it before,
         and every rank for the reference of DPO, of which each computes its share."""
-        refers = self.job.spec.task == "preference" and self.job.spec.training.preference_loss == "dpo"
+        refers = FACTS[self.job.spec.task].prefers and self.job.spec.training.preference_loss == "dpo"
         return self.team.leads or self.method.freezes_base or refers
 
     @property

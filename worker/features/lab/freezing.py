@@ -20,6 +20,7 @@ from torch.nn import functional
 from app.domain.data.dataset import LabelledRow
 from app.domain.failures import RunFailed
 from app.domain.methods import LoraSpec
+from app.domain.tasks import DEFAULT_TASK
 from app.features.lab.computations import Freezing, FreezingRequest, FreezingSide
 from worker.engine.data.batches.batches import read
 from worker.engine.evaluation import audit
@@ -38,14 +39,14 @@ def freezing(request: FreezingRequest, files: Mapping[str, Path]) -> Freezing:
     train, judged = ([row for row in splits[part] if isinstance(row, LabelledRow)] for part in ("train", "validation"))
     labels = [str(label) for label in range(request.labels)]
     sides = [
-        _side(load(request.location, request.revision, "sequence-classification", labels, SEED), frozen, train, judged)
+        _side(load(request.location, request.revision, DEFAULT_TASK, labels, SEED), frozen, train, judged)
         for frozen in (True, False)
     ]
     return Freezing(steps=STEPS, rows=len(judged), frozen=sides[0], unfrozen=sides[1])
 
 
 def _side(base: Loaded, frozen: bool, train: Sequence[LabelledRow], judged: Sequence[LabelledRow]) -> FreezingSide:
-    spec, facts = LoraSpec(r=8, lora_alpha=16), describe(base.model, "sequence-classification")
+    spec, facts = LoraSpec(r=8, lora_alpha=16), describe(base.model, DEFAULT_TASK)
     expected = spec.trains(facts)
     torch.manual_seed(SEED)
     nn.Module.float(base.model)

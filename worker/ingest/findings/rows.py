@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import SPLITS
 from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity, excerpt
 from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes, Hashes, units_of
+from app.domain.tasks import PREFERENCES
 from worker.ingest.rows.gathered import GROUP, Gathered
 
 LEAST_ROWS = 10
@@ -124,7 +125,7 @@ def judge_shared(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     """Pairs of one prompt, and queries of one passage."""
     tested = np.flatnonzero(splits == TEST)
     asks = gathered.asks[tested]
-    if gathered.form in ("preference", "preference-messages"):
+    if gathered.form in PREFERENCES:
         code: FindingCode = "shared-prompts"
         items, shared = len(tested), tested[_repeated(asks)]
     elif gathered.form == "query-passage":

@@ -24,7 +24,7 @@ from app.domain.data.images import size_of
 from app.domain.data.splitting import Codes, Hashes
 from app.domain.data.turns import said
 from app.domain.messages import _
-from app.domain.tasks import Format
+from app.domain.tasks import PREFERENCES, Format
 from app.store.files.rows_file import column_type
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.rows.rows import Draft
@@ -97,7 +97,7 @@ class Gathered:
             answers = draft.columns[1] if self._tagged else [draft.answers] if self._labelled else []
             self._labels.extend(self._codes.setdefault(answer, len(self._codes)) for answer in answers)
             self._words.append(len(answers))
-            if self._form in ("preference", "preference-messages"):
+            if self._form in PREFERENCES:
                 self._add_pair(draft)
             elif self._form == "query-passage":
                 self._passages.append(_hash(_plain(draft.answers)))
@@ -203,7 +203,7 @@ class Gathered:
     def longer(self) -> NDArray[np.int8] | None:
         """[n] of preference pairs: 1 where the chosen answer is longer, -1 where it is shorter, else 0; None for other
         formats."""
-        return _view(self._longer, np.int8) if self._form in ("preference", "preference-messages") else None
+        return _view(self._longer, np.int8) if self._form in PREFERENCES else None
 
     @property
     def guessed(self) -> NDArray[np.bool_]:

@@ -64,7 +64,7 @@ class JudgementClaim(Claimed):
 
 def refusal(session: Session, study: StudyRow) -> Invalid | None:
     """Why no judge can score the answers of a study, or None."""
-    if study.spec.task in ("sequence-classification", "token-classification", "image-classification"):
+    if TASKS[study.spec.task].adds_head:
         what = _("Study %(study)s classifies: its answers are labels", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
     if not TASKS[study.spec.task].generates:

@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 from app.domain.accounts.policy import Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
+from app.domain.tasks import DEFAULT_TASK
 from app.features.lab.pages.learner import Learner
 from app.features.lab.pages.sent import Answered, chosen_places, read_answer
 from app.features.lab.pages.steps import step_page
@@ -105,7 +106,7 @@ def prepare(db: Db, bell: Bell, settings: Config, files: Store, form: SentForm) 
     address = "/studies/new"
     if step := form.get("step", ""):
         address = f"{lessons.address(lessons.lesson(step, tuple(lessons.library()))[0])}#run"
-    part = sample.of_task("sequence-classification")
+    part = sample.of_task(DEFAULT_TASK)
     with db.transaction() as session:
         samples.register(session, bell, files, settings.model_roots, part)
     return RedirectResponse(address, status_code=303)

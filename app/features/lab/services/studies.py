@@ -10,6 +10,7 @@ from app.domain.methods import SPECS, AnyMethod, FullSpec, LoraSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
+from app.domain.tasks import DEFAULT_TASK
 from app.features.lab.rules.techniques import technique
 from app.services.data import datasets as dataset_service
 from app.services.data import samples
@@ -45,7 +46,7 @@ def _techniques(session: Session, kinds: Sequence[str]) -> list[AnyMethod]:
     """Full fine-tuning as the reference, and the chosen methods."""
     row = samples.registered(session).model
     facts = row.facts if row else None
-    model = facts.tasks.get("sequence-classification") if facts else None
+    model = facts.tasks.get(DEFAULT_TASK) if facts else None
     chosen = [kind for kind in kinds if kind in SPECS and kind != "full"]
     if not chosen or len(chosen) > MOST_METHODS:
         what = _("%(count)s techniques are chosen", count=len(chosen))

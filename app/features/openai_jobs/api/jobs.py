@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.domain.tasks import TASKS
 from app.features.openai_jobs import queries as jobs
 from app.features.openai_jobs import service as fine_tuning
 from app.features.openai_jobs.api.events import EventList, JobEvents
@@ -279,7 +280,7 @@ def _error(job: FineTuningJobRow, run: RunRow | None, dataset: Any) -> JobError 
 
 def _hyperparameters(sent: JobRequest, run: RunRow | None) -> JobHyperparameters:
     chosen = sent.chosen
-    out = PreferenceJobHyperparameters if sent.task == "preference" else JobHyperparameters
+    out = PreferenceJobHyperparameters if TASKS[sent.task].prefers else JobHyperparameters
     if run is None:
         return out.model_validate(chosen.model_dump())
     training, multiplier = run.spec.training, chosen.learning_rate_multiplier

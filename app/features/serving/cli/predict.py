@@ -17,6 +17,7 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Force, Url, errors, new_file, say
 from app.domain.data.guesses.written_lists import read_list
 from app.domain.errors import Invalid
+from app.domain.tasks import TASKS
 from app.features.serving.cli import predict_images
 from app.features.serving.rules import MOST_GENERATED, MOST_INPUTS
 from app.words.format import count
@@ -73,10 +74,10 @@ def predict(
     client = Client(url)
     batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
     task = client.get(f"/runs/{run}")["spec"]["task"]
-    if task == "image-classification":
+    if TASKS[task].reads == "images":
         _classify_images(client, run, file, output, force=force)
         return
-    tags = task == "token-classification"
+    tags = TASKS[task].output == "tags"
     target = new_file(output or file.with_name(f"{file.stem}-predictions{file.suffix}"), force=force)
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     rows = 0

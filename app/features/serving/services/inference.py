@@ -16,7 +16,7 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.messages import Message, _
 from app.domain.models.exports import ExportFormat, merged_bytes
 from app.domain.runs.status import RunStatus
-from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES, Format, Task
+from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES, TASKS, Format, Task
 from app.features.serving.rules import (
     MOST_GENERATED,
     MOST_PICTURES,
@@ -136,7 +136,7 @@ def check_inputs(answers: Answerer, inputs: Sequence[Given], decoding: Decoding)
             if not given.strip():
                 errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
         elif isinstance(given[0], str):
-            if answers.task != "token-classification":
+            if TASKS[answers.task].output != "tags":
                 what = _("A model for %(task)s reads no list of words", task=answers.task)
                 errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
             elif not all(str(word).strip() for word in given):

@@ -53,13 +53,13 @@ def refusal(session: Session, run: RunRow) -> Invalid | None:
         what = _("Run %(run)s has no predictions on the test split", run=run.id)
         return Invalid.field("run_id", what, _("Choose a run that has succeeded and is no trial"))
     task = run.spec.task
-    if task in ("sequence-classification", "token-classification", "image-classification"):
+    if TASKS[task].adds_head:
         what = _("Run %(run)s classifies with a head, which OpenAI's API has no request for", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     if not TASKS[task].generates:
         what = _("Run %(run)s generates no text that a server could generate too", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
-    if task != "causal-lm":
+    if TASKS[task].encoder_decoder:
         what = _("Run %(run)s is an encoder-decoder, which OpenAI-compatible servers do not serve", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     dataset = datasets.by_id(session, run.dataset_id)

@@ -11,19 +11,10 @@ import yaml
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.training import applies
-from app.domain.tasks import LANGUAGE, METRICS, TASKS, Task
+from app.domain.tasks import LANGUAGE, METRICS, TASKS
 from app.features.shipping.services.model_cards import CardFacts
 from app.features.shipping.words.snippets import Export, loading_code
 
-PIPELINES: dict[Task, str] = {
-    "sequence-classification": "text-classification",
-    "token-classification": "token-classification",
-    "causal-lm": "text-generation",
-    "seq2seq-lm": "text2text-generation",
-    "sentence-embeddings": "sentence-similarity",
-    "preference": "text-generation",
-    "image-classification": "image-classification",
-}
 ARGUMENTS = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
                   "gradient_accumulation_steps", "max_length", "weight_decay", "lr_scheduler_type", "bf16")  # fmt: skip
 
@@ -66,14 +57,14 @@ def _metadata(facts: CardFacts, repository: str) -> dict[str, Any]:
     relation = "adapter" if not form.merged else "quantized" if quantized else "finetune"
     library = "onnx" if form is ExportFormat.ONNX_INT8 else "gguf" if form.gguf else "transformers"
     results = {
-        "task": {"type": PIPELINES[spec.task], "name": str(TASKS[spec.task].title)},
+        "task": {"type": TASKS[spec.task].pipeline, "name": str(TASKS[spec.task].title)},
         "dataset": {"type": facts.dataset.name, "name": facts.dataset.reference, "split": "test"},
         "metrics": [{"type": facts.gate.metric, "value": round(facts.gate.score, 6), "name": _metric(facts)}],
     }
     return {
         **({"base_model": facts.model.location, "base_model_relation": relation} if hub else {}),
         "library_name": library if form.merged else "peft",
-        "pipeline_tag": PIPELINES[spec.task],
+        "pipeline_tag": TASKS[spec.task].pipeline,
         "tags": ["vezna", spec.method.kind, *(["base_model:" + facts.model.name] if not hub else [])],
         "model-index": [{"name": repository.partition("/")[2], "results": [results]}],
     }

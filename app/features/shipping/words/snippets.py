@@ -8,17 +8,8 @@ from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
 from app.domain.methods.selection import Selection
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
-from app.domain.tasks import LANGUAGE, TASKS, Format, Task
+from app.domain.tasks import TASKS, Format, TaskFacts
 
-AUTO: dict[Task, str] = {
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "sentence-embeddings": "AutoModel",
-    "preference": "AutoModelForCausalLM",
-    "image-classification": "AutoModelForImageClassification",
-}
 IMAGE = "image.png"
 EXAMPLE, OTHER_EXAMPLE = "A text of yours.", "Another text."
 
@@ -40,6 +31,10 @@ class Export(NamedTuple):
     """Maximum number of tokens of the base model; None without a limit."""
 
     @property
+    def task(self) -> TaskFacts:
+        return TASKS[self.spec.task]
+
+    @property
     def bare(self) -> bool:
         """The files are tensors of the base model, not an adapter of PEFT."""
         return not self.form.merged and isinstance(self.spec.method, Selection)
@@ -47,7 +42,7 @@ class Export(NamedTuple):
     @property
     def processor(self) -> tuple[str, str]:
         """The class that reads its inputs, and the name of the variable."""
-        images = TASKS[self.spec.task].reads == "images"
+        images = self.task.reads == "images"
         return ("AutoImageProcessor", "processor") if images else ("AutoTokenizer", "tokenizer")
 
     @property
@@ -56,7 +51,7 @@ class Export(NamedTuple):
         training = self.spec.training
         if self.positions is None:
             return training.max_length
-        written = 0 if self.spec.task == "seq2seq-lm" else training.max_new_tokens
+        written = 0 if self.task.encoder_decoder else training.max_new_tokens
         return min(training.max_length, self.positions - self.spec.method.virtual_tokens - written)
 
 
@@ -66,7 +61,7 @@ def loading_code(export: Export) -> str:
     method = export.spec.method
     if not export.form.merged and isinstance(method, BottleneckAdapterSpec):
         return ""
-    if isinstance(method, PrefixSpec) and export.spec.task != "sequence-classification":
+    if isinstance(method, PrefixSpec) and export.task.output == "text":
         return ""
     return "\n".join([*_imports(export), "", *_loaded(export), "", *_used(export), ""])
 
@@ -78,7 +73,7 @@ def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
     options = 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' if bits == 4 else "load_in_8bit=True"
     imports, loaded = _imports(export), _loaded(export)
     imports[-1] += ", BitsAndBytesConfig"
-    model = f"model = {AUTO[export.spec.task]}.from_pretrained("
+    model = f"model = {export.task.auto}.from_pretrained("
     place = _literal(export.folder)
     loaded[-1:] = [
         f"quantization = BitsAndBytesConfig({options})",
@@ -90,9 +85,9 @@ def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
 def _imports(export: Export) -> list[str]:
     if export.form is ExportFormat.ONNX_INT8:
         return ["import onnxruntime", "from transformers import AutoConfig, AutoTokenizer"]
-    torch = ["import torch"] if export.spec.task == "sentence-embeddings" else []
-    imports = [f"from transformers import {', '.join(sorted([AUTO[export.spec.task], export.processor[0]]))}"]
-    if TASKS[export.spec.task].reads == "images":
+    torch = ["import torch"] if export.task.output == "embedding" else []
+    imports = [f"from transformers import {', '.join(sorted([export.task.auto, export.processor[0]]))}"]
+    if export.task.reads == "images":
         imports.insert(0, "from PIL import Image")
     if export.form.merged:
         return [*torch, *imports]
@@ -101,7 +96,7 @@ def _imports(export: Export) -> list[str]:
 
 
 def _loaded(export: Export) -> list[str]:
-    auto, folder = AUTO[export.spec.task], export.folder
+    auto, folder = export.task.auto, export.folder
     place = _literal(folder)
     if export.form is ExportFormat.ONNX_INT8:
         return [
@@ -114,7 +109,7 @@ def _loaded(export: Export) -> list[str]:
     if not export.form.merged:
         place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
     # A run truncates a prompt from its start, and a text to classify from its end.
-    side = "" if export.spec.task not in LANGUAGE else ', truncation_side="left"'
+    side = "" if export.task.output != "text" else ', truncation_side="left"'
     auto_processor, name = export.processor
     tokenizer = f"{name} = {auto_processor}.from_pretrained({place}{side})"
     if export.form.merged:
@@ -136,11 +131,11 @@ def _used(export: Export) -> list[str]:
             'inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}',
             "print(labels[int(session.run(None, inputs)[0].argmax())])",
         ]
-    if export.spec.task in ("sequence-classification", "token-classification"):
+    if export.task.labels_texts or export.task.output == "tags":
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
         known += [f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")']
-        if export.spec.task == "token-classification":
+        if export.task.output == "tags":
             return [
                 *known,
                 'ids = inputs["input_ids"][0]',
@@ -152,7 +147,7 @@ def _used(export: Export) -> list[str]:
             *known,
             f"print({labels}[model(**inputs).logits.argmax().item()])",
         ]
-    if export.spec.task == "image-classification":
+    if export.task.output == "label" and export.task.reads == "images":
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
         return [
@@ -161,7 +156,7 @@ def _used(export: Export) -> list[str]:
             'inputs = processor(image, return_tensors="pt")',
             f"print({labels}[model(**inputs).logits.argmax().item()])",
         ]
-    if export.spec.task == "sentence-embeddings":
+    if export.task.output == "embedding":
         behind = f"[:, {export.spec.method.virtual_tokens} :]" if export.spec.method.virtual_tokens else ""
         return [
             f"texts = [{text}, {_literal(OTHER_EXAMPLE)}]",
@@ -182,7 +177,7 @@ def _used(export: Export) -> list[str]:
         ]
     else:
         inputs = [f'inputs = tokenizer({text}, {cut}, return_tensors="pt")']
-    new = "output[0]" if export.spec.task == "seq2seq-lm" else 'output[0, inputs["input_ids"].shape[1] :]'
+    new = "output[0]" if export.task.encoder_decoder else 'output[0, inputs["input_ids"].shape[1] :]'
     options = f"max_new_tokens={training.max_new_tokens}, do_sample=False"
     if export.spec.method.virtual_tokens:
         options += ", use_cache=False"  # with a cache PEFT prepends the virtual tokens before every new token again

@@ -127,7 +127,7 @@ class StudyInputs:
     @property
     def general_texts(self) -> dict[str, DatasetRow]:
         """Datasets of plain text on which forgetting can be measured; none for a task that is no language model's."""
-        if not TASKS[self.form.task].forgets:
+        if not TASKS[self.form.task].forgets_as:
             return {}
         chosen = self.dataset.name if self.dataset else ""
         return {name: row for name, row in self.newest.items() if row.facts.format == "text" and name != chosen}

@@ -53,7 +53,16 @@ from worker.engine.data.rows import special_tokens, values_of
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.models.hub import hub
 from worker.engine.models.load import load_processor
-from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
+from worker.engine.tasks import TASKS as TASK_FILES
+from worker.engine.tasks import (
+    TaskFile,
+    causal_lm,
+    preference,
+    sentence_embeddings,
+    seq2seq_lm,
+    sequence_classification,
+    token_classification,
+)
 
 
 class TokenizedRow(NamedTuple):
@@ -185,13 +194,13 @@ def _preferred(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> T
     return tokenize
 
 
-TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
-    "sequence-classification": _classified,
-    "token-classification": _tagged,
-    "causal-lm": _continued,
-    "seq2seq-lm": _translated,
-    "sentence-embeddings": _embedded,
-    "preference": _preferred,
+TOKENIZERS: dict[TaskFile, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
+    sequence_classification: _classified,
+    token_classification: _tagged,
+    causal_lm: _continued,
+    seq2seq_lm: _translated,
+    sentence_embeddings: _embedded,
+    preference: _preferred,
 }
 
 
@@ -243,7 +252,7 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
     if images:
         sampled = {split: rows for split, _count, rows in _sampled(dataset, request, PREVIEWED_ROWS)}
         return Preview(rows=previewed(processor, sampled["train"]), lengths=[], seconds=time.perf_counter() - began)
-    tokenize = TOKENIZERS[request.task](processor, request)
+    tokenize = TOKENIZERS[TASK_FILES[request.task]](processor, request)
     rows: list[PreviewRow] = []
     findings: list[Finding] = []
     lengths = []

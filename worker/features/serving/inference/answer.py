@@ -25,7 +25,7 @@ from app.domain.data.images import png_of, size_of
 from app.domain.data.tagging import Span, entities, joined_spans, word_spans
 from app.domain.errors import Invalid
 from app.domain.messages import _
-from app.domain.tasks import LANGUAGE, PICTURES
+from app.domain.tasks import LANGUAGE, PICTURES, TASKS
 from app.features.serving.rules import (
     MOST_IMPORTANCE_WORDS,
     MOST_REQUEST_WORDS,
@@ -225,12 +225,12 @@ class Answering:
         encoders = [self._encoder(held) for held in ready]
         inputs = [given for given in self._request.inputs if not isinstance(given, Picture)]
         split: list[Sentence] = []
-        if ready[0].job.job.spec.task == "token-classification":  # then all of them
+        if TASKS[ready[0].job.job.spec.task].output == "tags":  # then all of them
             split = sentences(inputs, self._between)
             inputs = [one.words if one.words else given for one, given in zip(split, inputs, strict=True)]
         encoded = [e.encode(inputs, truncate=self._request.truncate, between=self._between) for e in encoders]
         for place, (held, encoder, tokens) in enumerate(zip(ready, encoders, encoded, strict=True)):
-            if held.job.job.spec.task == "token-classification":
+            if TASKS[held.job.job.spec.task].output == "tags":
                 for prediction in tag(held, split, [len(ids) for ids in tokens], encoder.limit, self._between):
                     self._answers(place, [prediction], encoder.limit)
             elif held.job.job.spec.task not in LANGUAGE:

@@ -9,7 +9,7 @@ from app.domain.data.turns import Message as Turn
 from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
 from app.domain.messages import Message, _
-from app.domain.tasks import DECODERS
+from app.domain.tasks import TASKS
 from app.features.serving.rules import ChatMessage, Conversation, Input, Words, too_long
 from worker.engine.data.batches.batches import most_tokens
 from worker.engine.data.lines import LineWriter
@@ -27,7 +27,7 @@ class Encoder:
     def __init__(self, held: Held, new_tokens: int, *, whole_context: bool = False, tools: str | None = None) -> None:
         """`new_tokens`: room for the answer of a language model. `whole_context`: as many tokens as the model has
         positions, and not only those that the run was evaluated with. `tools`: of conversations, as JSON."""
-        self._held, self._task, self._tools = held, held.job.job.spec.task, tools
+        self._held, self._task, self._tools = held, TASKS[held.job.job.spec.task], tools
         inner = held.model.get_base_model() if hasattr(held.model, "get_base_model") else held.model
         self._inner = inner
         self.limit, self.why = self._limit(new_tokens, whole_context)
@@ -39,7 +39,7 @@ class Encoder:
 
     @property
     def _writes(self) -> bool:
-        return self._task in DECODERS
+        return self._task.decoder
 
     def encode(
         self, inputs: Sequence[Input], *, truncate: bool, between: Callable[[], None] = lambda: None
@@ -71,15 +71,15 @@ class Encoder:
 
     def _tokens(self, index: int, given: Input) -> tuple[list[int], int]:
         """All tokens, and how many of the first are never truncated."""
-        if self._task == "token-classification" and (words := _words(given)) is not None:
+        if self._task.output == "tags" and (words := _words(given)) is not None:
             return token_classification.tokenize(self._held.tokenizer, [words])[0].ids, 0
         if isinstance(given, str):
-            if self._task == "sequence-classification":
+            if self._task.labels_texts:
                 return sequence_classification.token_ids(self._held.tokenizer, [given])[0], 0
-            if self._task == "seq2seq-lm":
+            if self._task.encoder_decoder:
                 return seq2seq_lm.token_ids(self._held.tokenizer, "text", [given])[0], 0
         elif not self._writes:
-            what = _("A model for %(task)s reads no conversation", task=self._task)
+            what = _("A model for %(task)s reads no conversation", task=self._task.name)
             raise Invalid.field(f"inputs.{index}", what, _("Send a text"))
         assert self._writer is not None  # noqa: S101 of a decoder
         line = self._writer.prompt(given if isinstance(given, str) else _turns(given), self._tools)
@@ -89,9 +89,9 @@ class Encoder:
         """Truncate a long input as its task does."""
         if len(ids) <= self.limit:
             return ids
-        if self._task == "token-classification" and (words := _words(given)) is not None:
+        if self._task.output == "tags" and (words := _words(given)) is not None:
             return token_classification.tokenize(self._held.tokenizer, [words], self.limit)[0].ids
-        if self._task == "sequence-classification":
+        if self._task.labels_texts:
             limit = {"truncation": True, "max_length": self.limit}
             return sequence_classification.token_ids(self._held.tokenizer, [str(given)], **limit)[0]
         if self._writes:

@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
+from app.domain.tasks import TASKS as FACTS
 from worker.engine.models.load import load_processor
 from worker.engine.models.trained import attach, base_model, whole_model
 from worker.engine.saving.artifacts import sha256_of
@@ -61,7 +62,7 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
         formats.write(model, processor, folder, job.format, part(report, MERGED, SAVED))
-        if job.job.spec.task == "sentence-embeddings":
+        if FACTS[job.job.spec.task].output == "embedding":
             write_modules(folder, model.config.hidden_size, job.job.spec.training.max_length)
     else:
         shutil.copytree(job.weights, folder, dirs_exist_ok=True)

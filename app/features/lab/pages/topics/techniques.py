@@ -7,6 +7,7 @@ from starlette.datastructures import QueryParams
 
 from app.domain.methods import METHODS, Family, MethodFacts
 from app.domain.models.adaptations import Adaptation, adaptation
+from app.domain.tasks import DEFAULT_TASK
 from app.features.lab.pages.topics.calculator import Calculator, course_numbers
 from app.features.lab.rules.techniques import Part, parts, technique
 from app.features.lab.services.studies import MOST_METHODS
@@ -45,7 +46,7 @@ class Techniques:
         rows = tuple(parts(model, [adapted.spec for adapted in able]))
         sample = samples.registered(session).model
         facts = sample.facts if sample else None
-        trained = facts.task_model("sequence-classification", 2) if facts else model
+        trained = facts.task_model(DEFAULT_TASK, 2) if facts else model
         others = [kind for kind in kinds if kind != "full"]
         fits = tuple(k for k in others if adaptation(technique(k, trained), trained).incompatibility is None)
         left_out = tuple(_(METHODS[kind].name) for kind in others if kind not in fits)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
 from app.domain.errors import FieldError, NotFound, VeznaError
-from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES
+from app.domain.tasks import ANSWERING, DECODERS, LANGUAGE, PICTURES, TASKS
 from app.features.serving.pages.playground.form import BASE, TOKENS, PlaygroundQuery
 from app.features.serving.rules import (
     MOST_PICTURE_BYTES,
@@ -283,7 +283,7 @@ def of_query(session: Session, files: Files, query: PlaygroundQuery) -> Playgrou
         lanes=lanes_of(query, subjects, answerers),
         offers=_offers(session, query, first),
         writes=bool(first and first.writes),
-        tags=bool(first and first.task == "token-classification"),
+        tags=bool(first and TASKS[first.task].output == "tags"),
         images=bool(first and first.task in PICTURES),
         picture=_picture(session, files, first, flip),
         chats=bool(first and first.task in DECODERS and model and model.facts and model.facts.chat_template),
