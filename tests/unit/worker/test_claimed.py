@@ -20,20 +20,15 @@ class LateFuture(Future[int]):
         return done
 
 
-def test_work_that_ends_at_the_end_of_a_wait_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claimed_work_ends_with_its_wait_its_error_or_its_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claimed, "Future", LateFuture)
     assert claimed.while_reporting(lambda: 7, lambda share: True, 0.5) == 7
 
-
-def test_its_own_error_is_raised() -> None:
     def late() -> None:
         raise TimeoutError("the store is slow")
 
     with pytest.raises(TimeoutError, match="the store is slow"):
         claimed.while_reporting(late, lambda share: True, 0.5)
-
-
-def test_a_claim_that_is_no_longer_valid_stops_it() -> None:
     with pytest.raises(WorkCancelled):
         claimed.while_reporting(lambda: 7, lambda share: share < 0.5, 0.5)
 
@@ -44,7 +39,7 @@ THOUGHTS = json.dumps({"reasoning_content": "It is a number."})
 ASK = {"role": "user", "content": "Weather?", "more": None}
 
 
-def test_a_judge_sees_tools_calls_results_and_reasoning() -> None:
+def test_a_judge_sees_conversations_with_tools_and_reasoning_and_texts_as_before() -> None:
     turns = [
         ASK,
         {"role": "assistant", "content": "Sun.", "more": json.dumps({"train": False})},
@@ -59,9 +54,6 @@ def test_a_judge_sees_tools_calls_results_and_reasoning() -> None:
     )
     assert reference_of(item) == f"12. {THOUGHTS}"
     assert reference_of({"messages": turns[:4]}) == CALLS
-
-
-def test_a_conversation_of_texts_is_sent_as_before() -> None:
-    """So that scores of earlier judgements are known again."""
+    # So that scores of earlier judgements are known again.
     turns = [ASK, {"role": "assistant", "content": "Sun."}, ASK, {"role": "assistant", "content": "Rain."}]
     assert prompt_text({"messages": turns, "tools": None}) == "Weather?\nSun.\nWeather?"

@@ -73,14 +73,13 @@ def test_rounding_is_no_fault(form: ExportFormat, job: ExportJob, monkeypatch: p
     assert sorted(checked(job, form, 1e-4, 0.0, monkeypatch, grid=True).wrong) == NAMES
 
 
-def test_changes_that_one_matrix_does_not_show_are_summed(job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_are_summed_over_matrices_and_else_scores_decide(
+    job: ExportJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rms = 2e-6  # about two numbers of each matrix change
     assert checked(job, ExportFormat.GGUF_Q4_0, rms, 1.0, monkeypatch).wrong == []
     one = checked(job, ExportFormat.GGUF_Q4_0, rms, 0.0, monkeypatch)
     assert (sorted(one.wrong), one.unseen) == (NAMES, 0)
-
-
-def test_where_rounding_hides_a_change_scores_decide(job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
     for share in (0.0, 1.0):
         found = checked(job, ExportFormat.GGUF_BF16, 1e-9, share, monkeypatch, grid=True)
         assert (found.wrong, found.unseen) == ([], 3)

@@ -41,41 +41,34 @@ def stored(directory: Path, rows: list[Any]) -> Path:
     return file
 
 
-def test_the_most_frequent_label_is_right_where_it_occurs(tmp_path: Path) -> None:
+def test_the_most_frequent_label_and_tfidf_learn_what_they_can(tmp_path: Path) -> None:
     found = baseline(request("most-frequent"), stored(tmp_path, ROWS))
     assert found.scores["accuracy"] == [0.0] * 3 + [1.0] * 6
     assert found.metrics["accuracy"] == pytest.approx(6 / 9)
     assert found.metrics["macro_f1"] == pytest.approx((0 + 12 / 15) / 2)  # 2·6 / (2·6 + 3 + 0)
     assert found.items_hash == items_hash([row.item for row in TEST])
     assert (found.trained_rows, found.train_rows) == (30, 30)
-
-
-def test_tfidf_learns_a_word(tmp_path: Path) -> None:
     found = baseline(request("tfidf"), stored(tmp_path, ROWS))
     assert found.metrics == {"accuracy": 1.0, "macro_f1": 1.0}
     assert found == baseline(request("tfidf"), stored(tmp_path, ROWS)).model_copy(update={"seconds": found.seconds})
+    rows = [row._replace(label=0) for row in ROWS]
+    assert baseline(request("most-frequent", labels=["only"]), stored(tmp_path, rows)).metrics["accuracy"] == 1.0
 
 
-def test_a_baseline_learns_from_the_share_of_the_rows_that_runs_train_on(tmp_path: Path) -> None:
+def test_baselines_learn_from_the_share_of_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = baseline(request("tfidf", train_fraction=0.5), stored(tmp_path, ROWS))
     assert (found.trained_rows, found.train_rows, len(found.scores["accuracy"])) == (15, 15, 9)
-
-
-def test_the_test_split_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With validation labels turned round the best C on validation is another; the test labels have no say."""
+    # With validation labels turned round the best C on validation is another; the test labels have no say.
     seen: list[np.ndarray] = []
     original = baselines._labels
     monkeypatch.setattr(baselines, "_labels", lambda rows: seen.append([row.split for row in rows]) or original(rows))
     baseline(request("tfidf"), stored(tmp_path, ROWS))
     assert seen == [["train"] * 30, ["validation"] * 6, ["test"] * 9]  # test last: when all is predicted
-
-
-def test_without_a_validation_split_nothing_is_chosen(tmp_path: Path) -> None:
     found = baseline(request("tfidf"), stored(tmp_path, [*TRAIN, *TEST]))
     assert found.metrics["accuracy"] == 1.0
 
 
-def test_embeddings_are_those_of_the_base_model(tmp_path: Path) -> None:
+def test_embeddings_are_those_of_the_base_model_without_padding(tmp_path: Path) -> None:
     model = tiny.save_model(tmp_path / "model")
     rows = tiny.rows()
     values = {"location": str(model), "max_length": 16, "labels": tiny.LABELS}
@@ -83,10 +76,6 @@ def test_embeddings_are_those_of_the_base_model(tmp_path: Path) -> None:
     assert len(found.scores["accuracy"]) == sum(row.split == "test" for row in rows)
     assert found.metrics["accuracy"] > 0.5
     assert found.scores == baseline(request("embeddings", **values), stored(tmp_path, rows)).scores
-
-
-def test_padding_does_not_change_an_embedding(tmp_path: Path) -> None:
-    model = tiny.save_model(tmp_path / "model")
     encode = baselines._encoder(request("embeddings", location=str(model), max_length=16))
     alone, both = encode(["one two"]), encode(["one two", "one two three four five six"])
     assert np.allclose(alone[0], both[0], atol=1e-6)
@@ -105,12 +94,11 @@ def test_of_a_larger_split_a_sample_trains_in_any_order(tmp_path: Path, monkeypa
     assert (trivial.trained_rows, trivial.train_rows) == (30, 30), "counting needs no sample"
 
 
-def test_macro_f1_is_over_all_labels_of_the_dataset(tmp_path: Path) -> None:
+def test_a_model_too_large_is_refused_and_macro_f1_is_over_all_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = baseline(request("most-frequent", labels=["bad", "good", "never"]), stored(tmp_path, ROWS))
     assert found.metrics["macro_f1"] == pytest.approx((0 + 12 / 15 + 0) / 3)
-
-
-def test_a_model_too_large_is_refused_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_model, "MOST_WEIGHT_BYTES", 1000)
     model = tiny.save_model(tmp_path / "model")
     with pytest.raises(RunFailed, match="GiB in float32, and this process has room"):
@@ -126,11 +114,8 @@ PAIRS: list[Row] = [
 ]
 
 
-def test_the_most_frequent_answer_counts_completions(tmp_path: Path) -> None:
+def test_answers_are_the_most_frequent_or_the_first_sentence(tmp_path: Path) -> None:
     assert baseline(request("most-frequent-answer"), stored(tmp_path, PAIRS)).scores["exact_match"] == [1.0, 0.0]
-
-
-def test_the_first_sentence_of_the_prompt_is_an_answer(tmp_path: Path) -> None:
     found = baseline(request("first-sentence"), stored(tmp_path, PAIRS))
     assert found.scores["rouge_l"] == [0.0, pytest.approx(2 * 2 / (2 + 3))]  # "One line" in "the one line"
 
@@ -143,7 +128,7 @@ QUERIES: list[Row] = [
 ]
 
 
-def test_passages_are_ranked_by_bm25(tmp_path: Path) -> None:
+def test_passages_are_ranked_by_bm25_and_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: C = 3, mean length 5.67; "cat" is in 2 passages, twice in the first of length 6."""
     passages = [row.passage for row in QUERIES[1:] if isinstance(row, QueryRow)]
     found = Bm25(passages)(["the cat cat", "ünknown"])
@@ -154,10 +139,7 @@ def test_passages_are_ranked_by_bm25(tmp_path: Path) -> None:
     ranked = baseline(request("bm25", dataset_format="query-passage"), stored(tmp_path, QUERIES))
     assert ranked.scores["recall_at_1"] == [1.0, 1.0, 0.0]
     assert ranked.scores["mrr_at_10"] == [1.0, 1.0, pytest.approx(1 / 3)], "the fish is in no passage: the worst rank"
-
-
-def test_the_passages_of_a_search_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one query each: counted again for every block, 20,000 passages took 4 s a block."""
+    # Blocks of one query each: counted again for every block, 20,000 passages took 4 s a block.
     counted: list[int] = []
 
     class Counted(Bm25):
@@ -194,11 +176,6 @@ def test_a_random_order_is_the_same_every_time(tmp_path: Path) -> None:
 def test_what_cannot_be_computed_is_a_sentence(tmp_path: Path, kind: BaselineKind, rows: list[Any], part: str) -> None:
     with pytest.raises(RunFailed, match=part):
         baseline(request(kind, location=str(tmp_path / "none"), max_length=8), stored(tmp_path, rows))
-
-
-def test_one_label_has_a_most_frequent_one(tmp_path: Path) -> None:
-    rows = [row._replace(label=0) for row in ROWS]
-    assert baseline(request("most-frequent", labels=["only"]), stored(tmp_path, rows)).metrics["accuracy"] == 1.0
 
 
 TAGGED = [
@@ -282,11 +259,15 @@ def test_as_many_examples_as_fit_stand_before_the_prompt(limit: int, used: int) 
         assert len(ids) == 1 + EACH * used + 4 and ids[0] == WORDS.bos_token_id
 
 
-def test_the_same_four_rows_are_drawn_each_time_and_all_of_fewer() -> None:
+def test_the_same_four_rows_are_drawn_and_must_fit(tmp_path: Path) -> None:
     rows = [row._replace(item=f"r{i}") for i, row in enumerate(EXAMPLES * 5)]
     assert few_shot.chosen(rows) == few_shot.chosen(rows) != rows[:4]
     assert len({row.item for row in few_shot.chosen(rows)}) == FEW_SHOT_EXAMPLES
     assert len(few_shot.chosen(EXAMPLES[:2])) == 2
+    model = tiny_lm.save_model(tmp_path / "model", "llama")
+    file = tiny_lm.save_rows(tmp_path / "rows.parquet", tiny_lm.pairs())
+    with pytest.raises(RunFailed, match=r"No training example fits into a prompt of 4 tokens\. Raise max_length\."):
+        baseline(asked_with_examples(model, max_length=4), file)
 
 
 def test_a_language_model_answers_every_test_row_and_again_alike(tmp_path: Path) -> None:
@@ -306,13 +287,6 @@ def test_an_answer_ends_at_a_blank_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(few_shot.few_shot_answers(asked_with_examples(model), train, test)) == {"one"}
     several = [row._replace(completion="one\n\ntwo") for row in train]
     assert set(few_shot.few_shot_answers(asked_with_examples(model), several, test)) == {"\none\n\ntwo three"}
-
-
-def test_where_no_example_fits_the_reason_says_so(tmp_path: Path) -> None:
-    model = tiny_lm.save_model(tmp_path / "model", "llama")
-    file = tiny_lm.save_rows(tmp_path / "rows.parquet", tiny_lm.pairs())
-    with pytest.raises(RunFailed, match=r"No training example fits into a prompt of 4 tokens\. Raise max_length\."):
-        baseline(asked_with_examples(model, max_length=4), file)
 
 
 def test_the_baselines_of_images() -> None:

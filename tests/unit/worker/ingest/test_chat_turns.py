@@ -102,16 +102,13 @@ def test_parts_are_counted(tmp_path: Path) -> None:
     assert part[0] == "reasoning_content" and part[1].count == 12 and len(part[1].items) == 3
 
 
-def test_a_system_column_becomes_the_first_turn(tmp_path: Path) -> None:
+def test_system_columns_and_alpaca_history_become_turns(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
     rows = [
         {"conversations": [{"from": "human", "value": f"hi {i}"}, turns[1]], "system": "Be brief."} for i in range(20)
     ]
     for row in rows_of(tmp_path, rows):
         assert row.messages[0] == {"role": "system", "content": "Be brief."}
-
-
-def test_alpacas_system_and_history_make_a_conversation(tmp_path: Path) -> None:
     rows = [
         {"instruction": f"Add {i}", "input": "one", "output": "two", "system": "Be brief.", "history": [["hi", "ho"]]}
         for i in range(20)
@@ -161,20 +158,22 @@ def test_preferred_answers_may_call_tools_and_reason(tmp_path: Path) -> None:
         assert row.answers == (better["more"], 'no {"reasoning_content": "why?"}')
 
 
-def test_pairs_that_were_written_before_answers_had_more_are_read(tmp_path: Path) -> None:
+def test_old_files_without_tools_or_with_plain_answers_are_read(tmp_path: Path) -> None:
     facts, found = made(tmp_path, pairs({"content": "ho"}, {"content": "no"}))
     file = tmp_path / "rows.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["tools", "chosen_more", "rejected_more"]), file)
     again = [row for rows in read(str(file), facts.format).values() for row in rows]
     assert again == [row._replace(tools=None) for row in found]
+    turns = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]] * 2
+    table = pa.table({"item": ["a", "b"], "split": ["train", "test"], "messages": turns})
+    pq.write_table(table, tmp_path / "old.parquet")
+    (row,) = read(str(tmp_path / "old.parquet"), "messages")["train"]
+    assert row == ROWS["messages"]("a", "train", turns[0], None)  # type: ignore[call-arg, arg-type]
 
 
-def test_answers_that_differ_in_their_calls_alone_are_a_pair(tmp_path: Path) -> None:
+def test_answers_are_pairs_if_they_differ_in_calls_and_count_in_the_loss(tmp_path: Path) -> None:
     other = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Varna"}}}
     assert len(rows_of(tmp_path, pairs({"tool_calls": [CALL]}, {"tool_calls": [other]}))) == 20
-
-
-def test_an_answer_out_of_the_loss_is_no_preference(tmp_path: Path) -> None:
     data = lines(pairs({"content": "ho", "weight": 0}, {"content": "no"}))
     found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
     assert found.facts is None
@@ -194,17 +193,8 @@ def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path) -> None:
     assert {json.dumps(arguments) for arguments in told} == {'{"a": "1"}', '{"b": "2"}'}
 
 
-def test_a_file_from_before_rows_had_tools_is_read(tmp_path: Path) -> None:
-    turns = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]] * 2
-    table = pa.table({"item": ["a", "b"], "split": ["train", "test"], "messages": turns})
-    pq.write_table(table, tmp_path / "old.parquet")
-    (row,) = read(str(tmp_path / "old.parquet"), "messages")["train"]
-    assert row == ROWS["messages"]("a", "train", turns[0], None)  # type: ignore[call-arg, arg-type]
-
-
 CHATS = ColumnMapping(format="messages", columns={"messages": "messages"})
 PAIRS = ColumnMapping(format="prompt-completion", columns={"prompt": "prompt", "completion": "completion"})
-LOST_CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
 
 
 def chat(place: int, **fields: Any) -> list[dict[str, Any]]:
@@ -255,18 +245,12 @@ def test_history_has_no_place_in_a_plain_prompt(tmp_path: Path) -> None:
     assert found.facts is None and ("unsupported-chat", "history") in [(f.code, f.column) for f in found.findings]
 
 
-def test_a_name_is_named_and_kept(tmp_path: Path) -> None:
+def test_names_are_kept_empty_fields_ignored_and_unknown_roles_left_to_a_finding(tmp_path: Path) -> None:
     found = outcome(tmp_path, [{"messages": chat(place, name="Ada")} for place in range(120)])
     assert found.facts is not None
     (finding,) = [finding for finding in found.findings if finding.code == "unread-chat-fields"]
     assert (finding.severity, finding.column, finding.count) == ("warns", "name", 120)
-
-
-def test_empty_fields_and_weights_of_one_say_nothing(tmp_path: Path) -> None:
     rows = [{"messages": chat(place, weight=1, tool_calls=None, name=""), "tools": None} for place in range(120)]
     found = outcome(tmp_path, rows)
     assert found.facts is not None and not [f for f in found.findings if "chat" in f.code]
-
-
-def test_a_role_that_is_no_word_is_left_to_the_finding_of_broken_messages() -> None:
     assert list(_of_turn({"role": ["user"], "content": "x"})) == []

@@ -63,15 +63,12 @@ def test_what_blocks_says_why_and_nothing_is_written(
     assert first.details.model_dump() == details
 
 
-def test_labels_that_differ_by_a_space_become_one_by_the_mapping(tmp_path: Path) -> None:
+def test_equal_labels_join_and_empty_rows_are_named(tmp_path: Path) -> None:
     content = csv(*usual(40), *((f"more {i}", "yes ") for i in range(9)))
     mapping = LABELLED.model_copy(update={"label_names": {"yes ": "yes", "no": "nay"}})
     found = prepared(tmp_path, content, mapping)
     assert found.facts is not None
     assert found.facts.label_counts == {"nay": 20, "yes": 29}
-
-
-def test_rows_without_a_text_or_a_label_are_left_out_and_named(tmp_path: Path) -> None:
     rows = usual(60)
     rows[3], rows[7] = ("  ", "yes"), ("a text", "")
     found = prepared(tmp_path, csv(*rows))
@@ -115,16 +112,13 @@ def test_rows_of_the_sources_test_split_that_are_trained_on_are_a_leak(tmp_path:
     assert "leak" not in by_code(cured.findings)
 
 
-def test_texts_that_are_nearly_the_same_are_found_across_splits(tmp_path: Path) -> None:
+def test_near_duplicates_across_splits_need_more_than_equal_counts(tmp_path: Path) -> None:
     story = "the quick brown fox jumps over the lazy dog and runs through the dark forest until the night has come"
     train = csv(*usual(200), (f"{story} for good", "yes"))
     test = csv(*usual(100, first=300), (f"{story} for now", "yes"))
     found = by_code(prepared(tmp_path, {"train.csv": train, "test.csv": test}).findings)["near-leak"]
     assert (found.count, found.severity) == (1, "warns")
     assert [(e.file, e.row) for e in found.examples] == [("test.csv", 102), ("train.csv", 202)]
-
-
-def test_only_what_is_alike_by_count_is_told() -> None:
     one = "a b c d e f g h i j k l m n o p q r s t"
     half = "a b c d e f g h i j L M N O P Q R S T U"
     assert near([(1, one)], [(2, half)]) == []

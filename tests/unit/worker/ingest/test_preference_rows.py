@@ -182,10 +182,14 @@ def test_a_prompt_ends_before_a_word(prompt: str | None, chosen: str, rejected: 
     assert (pair if isinstance(pair, str) else pair[:3]) == expected
 
 
-def test_a_blank_prompt_of_a_column_is_not_replaced(tmp_path: Path) -> None:
+def test_blank_prompts_stay_and_guesses_name_ignored_columns(tmp_path: Path) -> None:
     odd = {"prompt": " ", "chosen": "The cat", "rejected": "The dog"}
     found = prepared(tmp_path, jsonl([*usual(), odd]), PLAIN)
     assert by_code(found.findings)["no-prompt"].count == 1
+    rows = [{"system": "be kind", "context": f"c {i}"} | row for i, row in enumerate(usual(20))]
+    (tmp_path / "scan").mkdir()
+    scan = scanned(tmp_path / "scan", lines(rows), "data.jsonl")
+    assert scan.mapping == PLAIN and "Vezna ignores system, context" in str(scan.reason)
 
 
 def test_turns_that_answers_share_follow_the_prompt_unless_they_repeat_it() -> None:
@@ -206,7 +210,7 @@ def test_turns_that_answers_share_follow_the_prompt_unless_they_repeat_it() -> N
         assert found == (expected, good, bad), (prompt, shared)
 
 
-def test_a_long_text_prompt_that_begins_with_a_bracket_stays_whole(tmp_path: Path) -> None:
+def test_text_prompts_stay_whole_and_texts_answer_prompts_of_messages(tmp_path: Path) -> None:
     mapping = CHATS.model_copy(update={"columns": {"prompt": "prompt", **CHATS.columns}})
     answers = [[{"role": "assistant", "content": text}] for text in ("well", "ill!")]
     texts = [f"[INST] {i} {'x' * 3000} END" for i in range(120)]
@@ -215,22 +219,12 @@ def test_a_long_text_prompt_that_begins_with_a_bracket_stays_whole(tmp_path: Pat
     found = prepared(tmp_path, jsonl([*rows, broken]), mapping)
     assert by_code(found.findings)["broken-messages"].column == "prompt"
     assert {row.messages[0]["content"] for row in written(tmp_path, "preference-messages")} == set(texts)
-
-
-def test_texts_answer_a_prompt_of_messages(tmp_path: Path) -> None:
     rows = [{"prompt": turns(f"hi {i}"), "chosen": "well", "rejected": "[ill]"} for i in range(120)]
     mapping = mapped(tmp_path / "scan", rows)
     assert mapping is not None and mapping.format == "preference-messages" and mapping.columns["prompt"] == "prompt"
     prepared(tmp_path, jsonl(rows), mapping)
     made = written(tmp_path, "preference-messages")
     assert len(made) == 120 and {(row.chosen, row.rejected) for row in made} == {("well", "[ill]")}
-
-
-def test_a_guess_names_the_columns_that_it_ignores(tmp_path: Path) -> None:
-    rows = [{"system": "be kind", "context": f"c {i}"} | row for i, row in enumerate(usual(20))]
-    (tmp_path / "scan").mkdir()
-    scan = scanned(tmp_path / "scan", lines(rows), "data.jsonl")
-    assert scan.mapping == PLAIN and "Vezna ignores system, context" in str(scan.reason)
 
 
 def test_pairs_that_contradict_each_other_are_found(tmp_path: Path) -> None:
@@ -399,15 +393,12 @@ def test_a_mixture_of_schemes_blocks_by_name(tags: list[str], code: str, tmp_pat
     assert "tags-converted" not in by_code(found.findings)
 
 
-def test_one_row_of_another_scheme_among_many_blocks(tmp_path: Path) -> None:
+def test_one_row_of_another_scheme_or_another_outside_tag_blocks(tmp_path: Path) -> None:
     rows = [row | {"tags": ["B-PER", "L-PER", "O", "U-ORG"]} for row in people()]
     rows.append({"tokens": ["Ada", "met"], "tags": ["B-PER", "O"]})
     found = by_code(prepared(tmp_path, jsonl(rows), TAGGED).findings)["tag-scheme"]
     assert (found.severity, found.count, found.details.labels) == ("blocks", 2, ["L-PER", "U-ORG"])
-
-
-def test_outside_in_another_word_blocks(tmp_path: Path) -> None:
-    """Otherwise every word outside of entities would be one."""
+    # Otherwise every word outside of entities would be one.
     plain = [row | {"tags": ["B-PER", "I-PER", "_", "_"]} for row in people()]
     found = by_code(prepared(tmp_path, jsonl(plain), TAGGED).findings)["tag-scheme"]
     assert (found.severity, found.details.labels) == ("blocks", ["_"])

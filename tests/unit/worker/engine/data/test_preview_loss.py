@@ -336,7 +336,7 @@ def test_the_first_token_of_each_word_is_learnt(tmp_path: Path) -> None:
     assert max(row.length for row in found.rows) == 9 and max(row.kept for row in found.rows) == 8
 
 
-def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tmp_path: Path) -> None:
+def test_seq2seq_sides_and_query_and_passage_are_cut_each_by_itself(tmp_path: Path) -> None:
     model = tiny_lm.save_model(tmp_path / "model", "t5")
     rows = [PairRow("0" * 16, "train", "count from one and two and three", "one and")]
     found = preview_of(tmp_path, rows, "prompt-completion", "seq2seq-lm", model, 5)
@@ -344,9 +344,6 @@ def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tm
     assert "".join(token.text for token in row.tokens if token.learnt).split() == ["one", "and", "</s>"]
     assert (row.length, row.kept) == (11, 8)
     assert found.lengths[0].counts == [(8, 1)]
-
-
-def test_of_a_pair_the_query_stands_before_the_passage_and_each_is_cut_by_itself(tmp_path: Path) -> None:
     model = tiny.save_model(tmp_path / "model")
     rows = [QueryRow("0" * 16, "train", "the cat", "the cat the cat the cat the cat")]
     found = preview_of(tmp_path, rows, "query-passage", "sentence-embeddings", model, 5)

@@ -305,11 +305,13 @@ def test_the_seed_matters_to_an_estimate_only_where_a_run_meets_a_part_of_its_ro
 
 
 @pytest.mark.slow
-def test_a_cuda_step_is_estimated_on_a_machine_without_cuda(tmp_path: Path) -> None:
+def test_a_configuration_is_enough_and_cuda_is_estimated_without_it(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
     on_cpu, on_cuda = (estimate_run(request_of(run, device=device), None) for device in ("cpu", "cuda"))
     assert on_cuda.ledger.owners["activations"] < on_cpu.ledger.owners["activations"]  # attention in one kernel
     assert all(size % 512 == 0 for size in on_cuda.ledger.owners.values())
+    found = estimate_run(pasted(CONFIG), None)
+    assert found.total == found.trainable and found.ledger.owners["weights"] >= 4 * found.total
 
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -321,12 +323,6 @@ def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
     return EstimateRequest(
         config=config, task="causal-lm", method=FullSpec(), training=TWO_STEPS, device="cpu", bf16=False
     ).model_copy(update=changes)
-
-
-@pytest.mark.slow
-def test_a_configuration_is_enough() -> None:
-    found = estimate_run(pasted(CONFIG), None)
-    assert found.total == found.trainable and found.ledger.owners["weights"] >= 4 * found.total
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,10 @@ def test_loading_takes_the_bytes_that_the_model_trains_in(
 
 
 @pytest.mark.slow
-def test_the_peak_of_a_lora_on_a_stored_bfloat16_is_not_in_loading(tmp_path: Path) -> None:
+def test_a_stored_bfloat16_does_not_peak_while_loading_and_no_files_leave_the_configuration(tmp_path: Path) -> None:
     base = saved(tmp_path / "model", torch.bfloat16, vocab_size=20_000)
     job = tiny.job(tmp_path / "run", base, LoraSpec(r=2), TWO_STEPS.model_copy(update={"bf16": True}))
     assert estimate_run(request_of(job), None).phase != "load"
-
-
-@pytest.mark.slow
-def test_where_there_are_no_files_the_configuration_says() -> None:
     said = {
         dtype: estimate_run(pasted(CONFIG | {"dtype": dtype}, method=LoraSpec(), bf16=True), None)
         for dtype in ("float32", "bfloat16")

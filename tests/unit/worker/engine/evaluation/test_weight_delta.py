@@ -332,11 +332,8 @@ def test_a_run_that_is_stopped_during_the_analysis_has_its_result(base: Path, tm
     )
 
 
-def test_a_matrix_that_was_zero_has_no_ratio() -> None:
+def test_an_unchanged_matrix_has_rank_0_and_a_zero_matrix_no_ratio() -> None:
     with pytest.raises(ValueError, match="zero before training"):
         analyse(FACTS, layer(4, 4), Change(torch.zeros(4, 4, dtype=torch.float64), random(4, 4)))
-
-
-def test_what_did_not_change_has_rank_0_and_no_intruder() -> None:
     found = analyse(FACTS, layer(6, 6), Change(random(6, 6), torch.zeros(6, 6, dtype=torch.float64)))
     assert (found.norm_ratio, found.delta.effective_rank, found.intruders) == (0.0, 0.0, 0)

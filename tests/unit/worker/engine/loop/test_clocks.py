@@ -167,11 +167,8 @@ def test_a_run_leaves_its_measured_steps_out_of_its_speed(tmp_path: Path, monkey
     assert result.tokens == tokens.sum()
 
 
-def test_a_run_of_one_step_has_a_train_time(tmp_path: Path) -> None:
+def test_short_runs_and_old_clocks_have_a_train_time(tmp_path: Path) -> None:
     clocks = run(tmp_path, max_steps=1).clocks
     assert clocks.train > 0 and clocks.ledger == 0
-
-
-def test_clocks_that_were_stored_before_have_all_steps_in_the_train_time() -> None:
     clocks = Clocks.model_validate({"forward": 1.0, "backward": 2.0, "optimizer": 0.5, "data": 0.5, "wall": 5.0})
     assert clocks.train == 4.0

@@ -352,9 +352,15 @@ def test_no_rank_of_a_seed_shares_its_dropout_with_another_seed() -> None:
     torch.manual_seed(dropout_seed(2**31, 7))  # torch takes it
 
 
-def test_warm_up_rises_to_the_peak_and_no_step_is_lost() -> None:
+def test_warm_up_rises_to_the_peak_or_is_a_share_and_a_single_step_has_the_full_rate() -> None:
     factors = [factor(step, 10, 4, "linear") for step in range(1, 11)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert warmup(0.06, 246) == 15
+    assert warmup(0, 246) == 0
+    assert warmup(30, 246) == 30
+    assert warmup(30, 20) == 20
+    assert factor(1, 1, 1, "linear") == 1
+    assert factor(1, 1, 0, "cosine") == 1
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
@@ -365,15 +371,3 @@ def test_without_warm_up_it_is_transformers_schedule(kind: Schedule) -> None:
         assert factor(step, 12, 0, kind) == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()
-
-
-def test_warm_up_below_one_is_a_share() -> None:
-    assert warmup(0.06, 246) == 15
-    assert warmup(0, 246) == 0
-    assert warmup(30, 246) == 30
-    assert warmup(30, 20) == 20
-
-
-def test_a_single_step_has_the_full_rate() -> None:
-    assert factor(1, 1, 1, "linear") == 1
-    assert factor(1, 1, 0, "cosine") == 1

@@ -102,13 +102,10 @@ def test_every_block_has_adapters_that_start_as_nothing(task: Task, config: PreT
     assert len(reached) == places, "every adapter is in the path of the gradient"
 
 
-def test_bert_base_has_as_many_as_the_paper_counts() -> None:
+def test_bert_base_has_the_papers_count_and_other_architectures_are_refused() -> None:
     facts = on_task(BertConfig(), "sequence-classification").with_labels(2)
     assert BottleneckAdapterSpec().trainable(facts) == 24 * (2 * 64 * 768 + 768 + 64) + 2 * 769
     assert BottleneckAdapterSpec(placement="pfeiffer").trainable(facts) == 1_189_632 + 1_538
-
-
-def test_an_architecture_without_such_projections_is_refused_in_a_sentence() -> None:
     facts = on_task(XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=40), "sequence-classification")
     incompatibility = BottleneckAdapterSpec().incompatibility(facts)
     assert incompatibility is not None

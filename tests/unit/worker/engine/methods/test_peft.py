@@ -265,16 +265,13 @@ def greedy(model: Any, name: str, text: list[int], new: int) -> list[int]:
     return (written if name == "t5" else ids)[0, -new:].tolist()
 
 
-def test_an_answer_does_not_depend_on_the_padding() -> None:
+def test_padding_changes_no_answer_and_virtual_tokens_take_positions(base: Path, tmp_path: Path) -> None:
     adapted = put(PromptSpec(num_virtual_tokens=3), "bert").eval()
     ids = torch.tensor([[11, 12, 13, 0, 0, 0]])
     with torch.inference_mode():
         padded = adapted(input_ids=ids, attention_mask=(ids != 0).long()).logits
         plain = adapted(input_ids=ids[:, :3], attention_mask=torch.ones(1, 3, dtype=torch.long)).logits
     torch.testing.assert_close(padded, plain, rtol=0, atol=1e-6)
-
-
-def test_virtual_tokens_take_positions_from_the_text(base: Path, tmp_path: Path) -> None:
     spec = PromptSpec(num_virtual_tokens=20)
     training = tiny.FAST.model_copy(update={"max_length": 16})
     with pytest.raises(RunFailed, match="20") as failed:

@@ -35,23 +35,18 @@ def test_the_share_and_the_mean_are_right(p: float, dtype: torch.dtype) -> None:
     assert factor == pytest.approx(1 / (1 - p), rel=2e-4)  # a factor of 1.1094 for 0.1 is off by 1.6e-3
 
 
-def test_neighbours_are_dropped_independently() -> None:
+def test_dropout_is_independent_reproducible_and_off_in_evaluation() -> None:
     torch.manual_seed(0)
     dropped = (drop(torch.ones(1_000_000), 0.5) == 0).float()
     for distance in (1, 2, 3, 4, 7):
         both = (dropped[:-distance] * dropped[distance:]).mean().item()
         assert both == pytest.approx(0.25, abs=0.003)
 
-
-def test_the_same_seed_drops_the_same() -> None:
     def draw() -> torch.Tensor:
         torch.manual_seed(7)
         return drop(torch.ones(50), 0.3)
 
     assert torch.equal(draw(), draw())
-
-
-def test_nothing_is_dropped_in_evaluation() -> None:
     layer, x = Dropout(0.5), torch.randn(10)
     assert torch.equal(layer.eval()(x), x)
     assert torch.equal(Dropout(0.0).train()(x), x)
@@ -192,13 +187,10 @@ def test_a_second_step_begins_with_an_empty_host() -> None:
     assert step(model)[2].host == step(model)[2].host == LAYERS * INPUT
 
 
-def test_an_architecture_without_recomputed_blocks_is_refused() -> None:
+def test_offloading_needs_recomputed_blocks_and_a_gpu() -> None:
     with pytest.raises(RunFailed, match="are not recomputed one by one") as failed:
         offload_blocks(torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(2, 2)])))
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
-
-
-def test_on_a_cpu_it_is_refused_since_nothing_would_be_saved() -> None:
     refuse_offload(OFFLOADED, "cuda")
     refuse_offload(LeanFullSpec(), "cpu")
     with pytest.raises(RunFailed, match="On a CPU offload_activations saves nothing"):

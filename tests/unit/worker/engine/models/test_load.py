@@ -31,25 +31,22 @@ def _head(directory: Path, seed: int) -> torch.Tensor:
     )
 
 
-def test_the_head_depends_on_the_seed_alone(base: Path) -> None:
+def test_the_head_depends_on_the_seed_and_the_configuration_has_labels(base: Path) -> None:
     first = _head(base, 0)
     torch.rand(17)
     assert torch.equal(first, _head(base, 0))
     assert not torch.equal(first, _head(base, 1))
     assert 0.05 < first.std() < 0.2, "the configuration's initializer_range is 0.1"
+    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
+    assert loaded.model.config.id2label == dict(enumerate(tiny.LABELS))
+    assert loaded.model.dtype is torch.float32
+    assert loaded.missing == []
 
 
 @pytest.mark.parametrize("labels", [3, 7])
 def test_a_head_that_the_checkpoint_brings_along_is_replaced(base: Path, tmp_path: Path, labels: int) -> None:
     directory = tiny.save_classifier(tmp_path / "trained", labels)
     assert torch.equal(_head(directory, 5), _head(base, 5))
-
-
-def test_labels_are_in_the_configuration(base: Path) -> None:
-    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
-    assert loaded.model.config.id2label == dict(enumerate(tiny.LABELS))
-    assert loaded.model.dtype is torch.float32
-    assert loaded.missing == []
 
 
 def test_parts_of_the_base_model_that_the_checkpoint_lacks_are_named(tmp_path: Path) -> None:
@@ -134,20 +131,14 @@ def test_a_configuration_cannot_name_a_program_to_be_fetched(tmp_path: Path) -> 
     assert loaded.model.config._attn_implementation == "sdpa"
 
 
-def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+def test_quantised_weights_absent_models_and_tokenizers_without_padding_are_refused(tmp_path: Path) -> None:
     directory = tiny.save_model(tmp_path / "model")
     _change_config(directory, quantization_config={"quant_method": "fp8"})
     with pytest.raises(RunFailed, match=r"already quantized \(fp8\)\. Choose the original"):
         load_config(str(directory), "")
-
-
-def test_a_hub_model_without_network_is_unavailable() -> None:
     with pytest.raises(RunFailed) as failed:
         load("nobody/nothing", "", "sequence-classification", tiny.LABELS, 0)
     assert failed.value.code is FailureCode.MODEL_UNAVAILABLE
-
-
-def test_a_tokenizer_without_anything_to_pad_with_is_refused_and_told_what_to_set(tmp_path: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     words = tiny.tokenizer()
     PreTrainedTokenizerFast(tokenizer_object=words.backend_tokenizer).save_pretrained(base)

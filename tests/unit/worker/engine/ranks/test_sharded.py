@@ -67,11 +67,8 @@ def test_every_batch_counts_once_and_all_processes_compute_as_many() -> None:
             )
 
 
-def test_a_process_without_a_batch_repeats_the_smallest_without_weight() -> None:
+def test_a_process_without_a_batch_adds_no_weight_and_a_single_one_changes_nothing() -> None:
     assert shares(2, 3) == [[([0], True, False), ([2, 2, 2], True, True)], [([1, 1], True, False), ([0], False, True)]]
-
-
-def test_a_single_process_computes_all_and_changes_nothing() -> None:
     team, model = Team(), torch.nn.Linear(2, 2)
     assert shares(1, 2) == [[([0], True, False), ([1, 1], True, True)]]
     assert team.wrap(model, ["0"], torch.device("cpu"), bf16=False) == (model, model)

@@ -56,11 +56,16 @@ def test_a_batch_is_what_the_image_processor_makes(tmp_path: Path) -> None:
     assert all(isinstance(row, ImageRow) and row.image == b"" for row in examples.rows)
 
 
-def test_images_of_the_models_size_are_read_unchanged(tmp_path: Path) -> None:
+def test_images_keep_the_models_size_and_the_settings_of_the_processor(tmp_path: Path) -> None:
     rows = [ImageRow("a", "test", tiny_images.png_of(*tiny_images.picture(1, 16, 16)), 1)]
     examples, sink = encoded(tmp_path, rows)
     own = np.frombuffer(tiny_images.picture(1, 16, 16)[2], dtype=np.uint8).reshape(16, 16, 3)
     assert np.array_equal(examples.pixels[0], own.transpose(2, 0, 1)) and not sink.logs
+    pixels = torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)
+    both = Normalization.of(tiny_images.processor(tmp_path)).of_pixels(pixels)
+    torch.testing.assert_close(both[0, :, 0, 0], torch.tensor([(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, -0.5]))
+    plain = tiny_images.processor(tmp_path, do_normalize=False)
+    torch.testing.assert_close(Normalization.of(plain).of_pixels(pixels), torch.full((1, 3, 2, 2), 0.2))
 
 
 def test_the_log_says_what_became_of_smaller_images(tmp_path: Path) -> None:
@@ -132,30 +137,16 @@ def test_a_row_without_an_image_or_with_an_unknown_label_is_refused(row: ImageRo
         encoded(tmp_path, [row])
 
 
-def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+def test_damaged_images_and_processors_of_another_size_are_refused(tmp_path: Path) -> None:
     [row] = tiny_images.rows(0, 0, 1)
     with pytest.raises(RunFailed, match="An image of the dataset is damaged"):
         encoded(tmp_path, [row._replace(image=row.image[:60])])
-
-
-def test_a_processor_that_keeps_sizes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="does not bring all images to one size"):
         shape_of(tiny_images.processor(tmp_path, do_resize=False))
-
-
-def test_a_processor_of_another_size_is_refused_unless_positions_are_interpolated(tmp_path: Path) -> None:
     shape = shape_of(tiny_images.processor(tmp_path, size={"height": 24, "width": 24}))
     with pytest.raises(RunFailed, match="makes images of 24 × 24 pixels, and the model reads 16 × 16"):
         check_shape(shape, tiny_images.config())
     check_shape(shape, AutoConfig.for_model("dinov2", image_size=16, patch_size=4))
-
-
-def test_settings_of_the_processor_are_obeyed(tmp_path: Path) -> None:
-    pixels = torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)
-    both = Normalization.of(tiny_images.processor(tmp_path)).of_pixels(pixels)
-    torch.testing.assert_close(both[0, :, 0, 0], torch.tensor([(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, -0.5]))
-    plain = tiny_images.processor(tmp_path, do_normalize=False)
-    torch.testing.assert_close(Normalization.of(plain).of_pixels(pixels), torch.full((1, 3, 2, 2), 0.2))
 
 
 @pytest.mark.parametrize(

@@ -168,16 +168,13 @@ def test_the_losses_are_those_of_the_papers(tmp_path: Path, loss: str) -> None:
         assert float(found[place]) == pytest.approx(dpo if loss == "dpo" else orpo, rel=1e-5)
 
 
-def test_the_loss_of_a_pair_does_not_depend_on_its_batch(tmp_path: Path) -> None:
+def test_the_loss_of_a_pair_is_finite_and_independent_of_its_batch(tmp_path: Path) -> None:
     model, rows = tiny_lm.model("gpt2"), [PAIR, PAIR._replace(item="q", prompt="stop", chosen=" six")]
     for loss in ("dpo", "orpo"):
         examples = encoded(list(rows), tmp_path / loss, preference_loss=loss)
         together = preference.losses(model, preference.collate(examples, [0, 1], 0))
         alone = [preference.losses(model, preference.collate(examples, [place], 0)) for place in range(2)]
         torch.testing.assert_close(together, torch.cat(alone))
-
-
-def test_log_odds_stay_finite_near_probabilities_of_0_and_1() -> None:
     sums = torch.tensor([-1e-9, -2.0, -80.0, -0.1], requires_grad=True)
     found = pair_losses(Objective("orpo", 0.1), sums, torch.ones(4))
     found.sum().backward()  # type: ignore[no-untyped-call]

@@ -53,10 +53,15 @@ def test_lossless_formats_keep_their_pixels_and_equal_pixels_are_equal() -> None
     assert webp.tobytes() == image.tobytes()
 
 
-def test_the_pages_own_png_is_an_image() -> None:
+def test_pngs_and_first_pictures_are_read_without_what_follows() -> None:
     rgb = bytes(range(18))
     image = kept(png_of(3, 2, rgb))
     assert image.size == (3, 2) and image.tobytes() == rgb
+    both = [Image.new("RGB", (16, 16), name) for name in ("red", "blue")]
+    image = kept(saved(both[0], "MPO", save_all=True, append_images=both[1:]))
+    assert colour(image)[0] > 200 > 50 > colour(image)[2]
+    result = normalized(saved(Image.new("RGB", (4, 4), "red")) + HTML)
+    assert isinstance(result, Normalized) and b"script" not in result.png
 
 
 def test_a_turned_photograph_is_upright_and_loses_its_metadata() -> None:
@@ -82,24 +87,18 @@ def test_transparency_is_on_white() -> None:
     assert colour(kept(saved(Image.new("LA", (2, 2), (0, 0))))) == (255, 255, 255)
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off() -> None:
+def test_every_colour_space_becomes_8_bit_rgb_or_is_refused() -> None:
     deep = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
     image = kept(saved(deep))
     assert [colour(image, (x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
+    found = colour(kept(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")))
+    assert found == (255, 0, 0)
+    assert normalized(saved(Image.new("F", (2, 2), 0.5), "TIFF")) == "floating-point pixels"
 
 
 @pytest.mark.parametrize(("mode", "value", "rgb"), [("L", 90, (90, 90, 90)), ("1", 1, (255, 255, 255))])
 def test_grey_becomes_rgb(mode: str, value: int, rgb: tuple[int, int, int]) -> None:
     assert colour(kept(saved(Image.new(mode, (4, 4), value)))) == rgb
-
-
-def test_cmyk_becomes_rgb() -> None:
-    found = colour(kept(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")))
-    assert found == (255, 0, 0)
-
-
-def test_fractions_are_refused() -> None:
-    assert normalized(saved(Image.new("F", (2, 2), 0.5), "TIFF")) == "floating-point pixels"
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
@@ -116,11 +115,6 @@ def test_of_an_animation_the_first_frame_is_kept(form: str) -> None:
 )
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     assert isinstance(normalized(data), str)
-
-
-def test_a_picture_with_a_page_behind_it_loses_the_page() -> None:
-    result = normalized(saved(Image.new("RGB", (4, 4), "red")) + HTML)
-    assert isinstance(result, Normalized) and b"script" not in result.png
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
@@ -182,12 +176,6 @@ def test_texts_and_profiles_of_a_png_that_unpack_to_far_more_are_refused() -> No
         body = kind + b"x\0\0" + huge
         chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
         assert "too large" in str(normalized(plain[:33] + chunk + plain[33:]))
-
-
-def test_the_first_picture_of_a_telephones_jpeg_is_read() -> None:
-    both = [Image.new("RGB", (16, 16), name) for name in ("red", "blue")]
-    image = kept(saved(both[0], "MPO", save_all=True, append_images=both[1:]))
-    assert colour(image)[0] > 200 > 50 > colour(image)[2]
 
 
 @pytest.mark.parametrize(

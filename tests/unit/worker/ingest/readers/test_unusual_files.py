@@ -29,12 +29,22 @@ from worker.ingest.readers.files import Files
 ROWS = [{"text": f"a text {i}", "label": "yes" if i % 2 else "no"} for i in range(20)]
 
 
-def test_a_list_of_objects_in_an_object_is_read(tmp_path: Path) -> None:
+def test_lists_and_lines_of_objects_are_read_whatever_their_length(tmp_path: Path) -> None:
     for content in (json.dumps({"version": 1, "data": ROWS}), json.dumps({"data": ROWS, "licence": ["MIT"]}, indent=2)):
         found = scanned(tmp_path, content.encode(), "data.json")
         assert (found.kind, found.rows, [c.name for c in found.columns]) == ("json", 20, ["text", "label"])
     wide = scanned(tmp_path, json.dumps({"Zeilen": ROWS}, ensure_ascii=False).encode("utf-16"), "data.json")
     assert wide.rows == 20
+    lines = [json.dumps(row | {"messages": [{"role": "user", "content": "x" * 5000}]}) for row in ROWS]
+    found = scanned(tmp_path, "\n".join(lines).encode(), "data.json")
+    assert (found.kind, found.rows) == ("jsonl", 20)
+    with pytest.raises(Unreadable, match=r"data\.json: line 3 is not valid JSON"):
+        scanned(tmp_path, "\n".join([*lines[:2], '{"text": ']).encode(), "data.json")
+    with pytest.raises(Unreadable, match=r"data\.json: line 1 is not valid JSON"):
+        scanned(tmp_path, b'{"text" "a"}\n{"text": "b"}\n', "data.json")
+    cut = json.dumps({"data": ROWS}).encode()[:-30]
+    with pytest.raises(Unreadable, match=r"data\.json is not valid JSON: after element 19,"):
+        scanned(tmp_path, cut, "data.json")
 
 
 @pytest.mark.parametrize(
@@ -55,22 +65,6 @@ def test_a_list_of_objects_in_an_object_is_read(tmp_path: Path) -> None:
 def test_an_object_without_one_list_of_rows_is_told_what_to_do(tmp_path: Path, content: Any, sentence: str) -> None:
     with pytest.raises(Unreadable, match=re.escape(sentence)):
         scanned(tmp_path, json.dumps(content).encode(), "data.json")
-
-
-def test_a_list_in_an_object_that_is_cut_short_says_after_which_element(tmp_path: Path) -> None:
-    cut = json.dumps({"data": ROWS}).encode()[:-30]
-    with pytest.raises(Unreadable, match=r"data\.json is not valid JSON: after element 19,"):
-        scanned(tmp_path, cut, "data.json")
-
-
-def test_lines_of_objects_under_the_name_of_json_are_lines_whatever_their_length(tmp_path: Path) -> None:
-    lines = [json.dumps(row | {"messages": [{"role": "user", "content": "x" * 5000}]}) for row in ROWS]
-    found = scanned(tmp_path, "\n".join(lines).encode(), "data.json")
-    assert (found.kind, found.rows) == ("jsonl", 20)
-    with pytest.raises(Unreadable, match=r"data\.json: line 3 is not valid JSON"):
-        scanned(tmp_path, "\n".join([*lines[:2], '{"text": ']).encode(), "data.json")
-    with pytest.raises(Unreadable, match=r"data\.json: line 1 is not valid JSON"):
-        scanned(tmp_path, b'{"text" "a"}\n{"text": "b"}\n', "data.json")
 
 
 @pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be", "utf-16-be"])
@@ -250,7 +244,7 @@ def test_a_duplicate_key_is_a_finding_with_its_rows_wherever_it_is(tmp_path: Pat
     assert [(e.row, e.excerpt) for e in of_json["text"].examples] == [(4, "e")]
 
 
-def test_labels_that_are_not_finite_are_left_out_and_named(tmp_path: Path) -> None:
+def test_labels_of_nan_are_left_out_named_and_not_confused_with_text(tmp_path: Path) -> None:
     rows = labelled(["0.5", "1.5"] * 60 + ["NaN", "Infinity", "-Infinity"])
     found = prepared(tmp_path, {"data.jsonl": written("data.jsonl", rows)}, LABELLED)
     [finding] = [f for f in found.findings if f.code == "not-a-number"]
@@ -260,9 +254,6 @@ def test_labels_that_are_not_finite_are_left_out_and_named(tmp_path: Path) -> No
     named = LABELLED.model_copy(update={"label_names": {"nan": "unknown", "inf": "unknown", "-inf": "unknown"}})
     found = prepared(tmp_path, {"data.jsonl": written("data.jsonl", rows)}, named)
     assert found.facts and found.facts.label_counts == {"0.5": 60, "1.5": 60, "unknown": 3}
-
-
-def test_labels_of_nan_in_parquet_are_left_out_and_text_remains_text(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(123)]
     for labels, counted in (([0.5, 1.5, float("nan")] * 41, 2), (["a", "b", "nan"] * 41, 3)):
         file = io.BytesIO()
@@ -575,15 +566,12 @@ def test_latin_1_is_read_by_what_its_bytes_look_like_and_said_with_rows_to_look_
         scanned(tmp_path, text.encode("latin-1"), encoding="utf-8")
 
 
-def test_a_field_of_200_000_characters_is_read_and_said(tmp_path: Path) -> None:
+def test_very_large_fields_emoji_and_right_to_left_text_are_read(tmp_path: Path) -> None:
     found = scanned(tmp_path, b"text,label\n" + BAD_ROWS + b"x" * 200_000 + b",yes\n")
     assert found.columns[0].longest == 200_000
     [finding] = found.findings
     assert (finding.code, finding.column, finding.examples[0].row) == ("very-long-field", "text", 22)
     assert with_message(finding).message == "1 row has more than 100,000 characters in the column text (row 22)."
-
-
-def test_emoji_and_right_to_left_text_are_texts_like_any_other(tmp_path: Path) -> None:
     text = "النص,الفئة\n" + "".join(f"مرحبا 👩‍🔬 {i},{'👍' if i % 2 else '👎'}\n" for i in range(20))
     found = scanned(tmp_path, text.encode())
     assert [column.name for column in found.columns] == ["النص", "الفئة"]
@@ -602,16 +590,12 @@ def test_formulas_and_control_characters_are_said_with_their_rows(tmp_path: Path
     assert found.findings[1].examples[0].excerpt == "bell\\x07"
 
 
-def test_an_upload_beyond_the_cap_is_refused_and_nothing_of_it_stays(tmp_path: Path) -> None:
+def test_refused_and_unfinished_uploads_leave_nothing(tmp_path: Path) -> None:
     files = StoredFiles(str(tmp_path / "store"))
     with pytest.raises(Invalid, match="4 MiB"), files.receive(4 << 20) as incoming:
         for _ in range(5):
             incoming.write(b"x" * (1 << 20))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_what_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
-    files = StoredFiles(str(tmp_path / "store"))
     with pytest.raises(KeyboardInterrupt), files.receive(100) as incoming:
         incoming.write(b"half")
         raise KeyboardInterrupt

@@ -31,13 +31,10 @@ from worker.engine.tasks import sequence_classification
 LENGTHS = [3 + (i * 37) % 50 for i in range(500)]
 
 
-def test_an_epoch_sees_every_row_once() -> None:
+def test_an_epoch_sees_every_row_once_in_an_order_of_seed_and_epoch() -> None:
     order = training_order(LENGTHS, 16, seed=0, epoch=0)
     assert sorted(i for batch in order for i in batch) == list(range(500))
     assert sorted(map(len, order)) == [4] + [16] * 31
-
-
-def test_the_order_depends_on_seed_and_epoch_only() -> None:
     assert training_order(LENGTHS, 16, 0, 0) == training_order(LENGTHS, 16, 0, 0)
     assert training_order(LENGTHS, 16, 0, 0) != training_order(LENGTHS, 16, 1, 0)
     assert training_order(LENGTHS, 16, 0, 0) != training_order(LENGTHS, 16, 0, 1)
@@ -61,14 +58,11 @@ def test_a_batch_spans_more_lengths_than_it_would_in_a_sorted_epoch(rows: int) -
     assert sum(spans) / len(spans) > rows / 8  # sorted as a whole it would be 15
 
 
-def test_evaluation_begins_with_the_longest() -> None:
+def test_evaluation_begins_with_the_longest_and_long_rows_pad_no_short_ones() -> None:
     order = evaluation_order(LENGTHS, 64)
     assert LENGTHS[order[0][0]] == max(LENGTHS)
     assert sorted(i for batch in order for i in batch) == list(range(500))
     assert max(map(len, order)) == 64
-
-
-def test_a_few_long_rows_do_not_pad_many_short_ones() -> None:
     order = evaluation_order([30, 900, 40, 50, 1000, 20], 4)
     assert order == [[4, 1], [3, 2, 0], [5]]
     assert heaviest_to_generate(order) == {0, 1}
@@ -85,7 +79,7 @@ def row(**changes: object) -> LabelledRow:
     return LabelledRow("x", "train", "cat", 0)._replace(**changes)
 
 
-def test_a_batch_is_padded_to_its_longest_row_and_counts_real_tokens(base: Path, tmp_path: Path) -> None:
+def test_a_batch_is_padded_to_its_longest_row_on_either_side(base: Path, tmp_path: Path) -> None:
     examples = encode(tmp_path, base, [row(), row(text="the red owl in blue", label=1)])
     batch = sequence_classification.collate(examples, [0, 1], 0)
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
@@ -95,9 +89,6 @@ def test_a_batch_is_padded_to_its_longest_row_and_counts_real_tokens(base: Path,
     assert batch.tokens == 9
     assert batch.labels.tolist() == [0, 1]
     assert examples.units([0, 1]) == 2
-
-
-def test_padding_stands_on_either_side() -> None:
     sequences = [np.array([1]), np.array([2, 3])]
     assert [t.tolist() for t in padded(sequences, 9)] == [[[1, 9], [2, 3]], [[1, 0], [1, 1]]]
     assert [t.tolist() for t in padded(sequences, 9, left=True)] == [[[9, 1], [2, 3]], [[0, 1], [1, 1]]]

@@ -244,14 +244,11 @@ def test_the_probe_accepts_what_is_equal(kind: str) -> None:
     check_padding_free(model_of(kind), 24)
 
 
-def test_a_window_shorter_than_a_row_is_refused() -> None:
+def test_short_windows_and_fixed_attention_are_refused() -> None:
     model = tiny_lm.model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
     with pytest.raises(RunFailed, match="it attends to a window of 8 tokens") as error:
         check_padding_free(model, 24)
     assert error.value.code is FailureCode.BAD_CONFIGURATION
-
-
-def test_a_model_whose_attention_cannot_be_replaced_is_refused() -> None:
     model = tiny_lm.model("llama")
     model.set_attn_implementation("eager")
     with pytest.raises(RunFailed, match="Leave padding_free out"):

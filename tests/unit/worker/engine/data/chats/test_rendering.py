@@ -72,18 +72,14 @@ def test_an_operation_that_never_ends_is_killed_and_the_next_template_renders() 
     assert _rendered(PLAIN)[0].startswith("<s>Hello")
 
 
-def test_one_process_renders_all_templates() -> None:
+def test_one_process_renders_all_templates_and_is_replaced_if_it_died() -> None:
     _rendered(PLAIN)
     process = _process()
     with pytest.raises(RenderError, match="refused"):
         _rendered("{{ raise_exception('refused') }}")
     _rendered(PLAIN)
     assert _process() is process
-
-
-def test_a_process_that_died_is_replaced() -> None:
     _rendered(PLAIN)
-    process = _process()
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert _rendered(PLAIN)[0].startswith("<s>Hello")

@@ -241,7 +241,7 @@ def test_the_frozen_blocks_and_the_embeddings_do_not_run_when_they_are_fed(tmp_p
     assert not [name for name in ran if "embeddings" in name]
 
 
-def test_each_forward_pass_needs_activations_of_its_own(tmp_path: Path) -> None:
+def test_each_forward_pass_needs_activations_and_an_error_computes_again(tmp_path: Path) -> None:
     prefix = frozen_prefix(last_block("bert"))
     with filled(prefix, tmp_path) as stored, prefix.fed() as feed:
         batch = inputs([1])
@@ -249,10 +249,6 @@ def test_each_forward_pass_needs_activations_of_its_own(tmp_path: Path) -> None:
         prefix.model(**batch)
         with pytest.raises(RuntimeError, match="feed those of each batch"):
             prefix.model(**batch)
-
-
-def test_after_an_error_inside_the_model_computes_again(tmp_path: Path) -> None:
-    prefix = frozen_prefix(last_block("bert"))
     before = train(prefix)
     with pytest.raises(KeyboardInterrupt), prefix.fed():
         raise KeyboardInterrupt
@@ -307,13 +303,10 @@ def test_the_prefix_ends_below_the_first_thing_that_trains(name: str, depth: int
     assert frozen_prefix(_trainable(name)).depth == depth
 
 
-def test_a_weight_that_trains_outside_of_the_blocks_and_feeds_them_ends_the_prefix() -> None:
+def test_embeddings_that_train_or_feed_other_parts_end_the_prefix() -> None:
     model = base("deberta-v2")
     model.deberta.encoder.rel_embeddings.requires_grad_(True)
     assert frozen_prefix(model).depth == 0
-
-
-def test_an_embedding_that_trains_because_it_is_also_the_head_ends_the_prefix() -> None:
     model = base("gpt2", vocab_size=32)
     model.score.weight = model.transformer.wte.weight
     model.score.requires_grad_(True)
@@ -357,13 +350,10 @@ def test_where_activations_depend_on_other_rows_is_no_prefix(family: str, change
     assert frozen_prefix(base(family, **changes)).depth == 0
 
 
-def test_an_encoder_decoder_has_no_prefix_even_if_it_could_be_fed() -> None:
+def test_seq2seq_has_no_prefix_and_functional_dropout_matters_where_there_is_some() -> None:
     sizes = {f"{part}_{what}": n for part in ("encoder", "decoder") for what, n in (("layers", 2), ("ffn_dim", 32))}
     model = BartForConditionalGeneration(BartConfig(vocab_size=32, d_model=32, pad_token_id=0, dropout=0.0, **sizes))
     assert frozen_prefix(model.requires_grad_(False)).depth == 0
-
-
-def test_dropout_outside_of_modules_matters_only_where_there_is_some() -> None:
     assert frozen_prefix(base("biogpt", hidden_dropout_prob=0.0)).depth == BLOCKS
 
 
