@@ -45,6 +45,7 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
     with site.database.transaction() as session:
         register_language(session)
     page.goto("/studies/new")
+    page.click("#show-more-choices")
     page.fill("#arms-1-method-r", "4")
     page.check("input[value='SmolLM2-135M']")
     expect(page.locator("#task")).to_contain_text("Not possible here: classification of texts")
@@ -145,6 +146,7 @@ def test_a_model_that_waits_is_shown_whole_once_it_was_inspected(page: Page, sit
 
 def test_a_folded_part_of_the_form_stays_as_it_was(page: Page) -> None:
     page.goto("/studies/new")
+    page.click("#show-more-choices")
     page.click("#budget-more summary")
     page.check("#training-gradient_checkpointing")
     page.click("#copy-1")

@@ -60,6 +60,7 @@ def test_what_is_typed_while_a_study_form_is_redrawn_stays(page: Page) -> None:
     page.goto("/studies/new")
     arms = page.locator("fieldset.arm")
     before = arms.count()
+    page.click("#show-more-choices")
     page.locator("#add").click()
     with slow(page, "**/studies/*"):
         page.locator("#add-bitfit").click()
@@ -73,6 +74,7 @@ def test_what_is_typed_while_a_study_form_is_redrawn_stays(page: Page) -> None:
 
 def test_a_task_chosen_while_another_model_is_asked_for_stays(page: Page) -> None:
     page.goto("/studies/new")
+    page.click("#show-more-choices")
     with slow(page, "**/studies/*"):
         page.locator("#tuning-kind").select_option("grid")
         page.locator("#training-bf16, [name='training.bf16']").first.evaluate("e => e.closest('details').open = true")
@@ -115,15 +117,15 @@ def test_a_rank_that_is_typed_while_another_method_is_drawn_stays(page: Page) ->
 
 
 def test_two_axes_of_a_study_chosen_one_after_the_other_both_count(page: Page) -> None:
-    page.goto("/studies/1")
-    x, curve = page.locator("select[name=x]"), page.locator("select[name=curve]")
-    with slow(page, "**/studies/1?*"):
+    page.goto("/studies/1/costs")
+    x, y = page.locator("select[name=x]"), page.locator("select[name=y]")
+    with slow(page, "**/studies/1/costs?*"):
         x.select_option("time")
-        curve.select_option("memory")
+        y.select_option("loss")
     expect(x).to_have_value("time")
-    expect(curve).to_have_value("memory")
+    expect(y).to_have_value("loss")
     expect(page).to_have_url(re.compile("x=time"))
-    expect(page).to_have_url(re.compile("curve=memory"))
+    expect(page).to_have_url(re.compile("y=loss"))
 
 
 def test_a_filter_that_is_typed_on_while_the_list_comes_stays(page: Page) -> None:

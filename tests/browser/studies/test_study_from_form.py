@@ -53,6 +53,7 @@ def plan(page: Page, model: str, dataset: str) -> None:
     page.locator(f"input[name=base_model][value={model}]").check()
     page.locator(f"input[name=dataset][value={dataset}]").check()
     expect(page.locator(f"input[name=task][value={MODELS[model]}]")).to_have_count(1)
+    page.click("#show-more-choices")
 
 
 def submit(page: Page, start: str) -> int:
@@ -129,6 +130,7 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
     number = submit(page, "Start 4 trials and 4 runs")
     expect(page.get_by_role("region", name="Progress")).to_contain_text("trial at")
     watch(page)  # trials end, and the runs at the chosen rates follow
+    page.click("#to-conditions")
     expect(page.locator("#tuning .here-row")).to_have_count(2)
 
     study = vezna.api.get(f"/studies/{number}").json()

@@ -19,6 +19,7 @@ def tuned(site: Site) -> int:
 @pytest.mark.nightly
 def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) -> None:
     page.goto("/studies/new")
+    page.click("#show-more-choices")
     expect(page.locator("#tuning-rates")).to_have_count(0)
     page.locator("#tuning-kind").select_option("grid")
     expect(page.locator("#tuning-rates")).to_have_value("3")

@@ -225,6 +225,16 @@ class NewStudyPage(PlanningPage):
     def together(self) -> str:
         return self.form.values["train_together"] or str(StudySpec.model_fields["train_together"].default)
 
+    @property
+    def more_open(self) -> bool:
+        """Something below “More choices” is wrong, has the focus or differs from a new form."""
+        selects = {name: str(StudySpec.model_fields[name].default) for name in ("alternative", "train_together")}
+        new = dict(StudyForm.new().values) | selects
+        paths = {*selects, "reference", f"{TUNING}kind", *self.budget.paths}
+        chosen = any((text := self.form.values.get(path)) and text != new[path] for path in paths)
+        paths |= {"name", "tuning", *self.tuning.paths}
+        return chosen or self.focus in paths or any(map(self.errors_of, paths))
+
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""
         return path in OWN_LABELS or path in self.budget.paths or path in self.tuning.paths or super().has_field(path)

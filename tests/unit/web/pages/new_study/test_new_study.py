@@ -98,6 +98,20 @@ def test_a_wrong_field_keeps_what_was_typed(registered_only: TestClient, path: s
         assert runs.count_by_status(session)["queued"] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "unfolded"),
+    [({}, False), ({"tuning.kind": "grid"}, True), ({"alternative": "equivalence"}, True), ({"name": ""}, True)],
+)
+def test_more_choices_are_folded_until_a_form_uses_them(
+    registered_only: TestClient, change: dict[str, str], unfolded: bool
+) -> None:
+    """Also after an edit, which sends the default of every select."""
+    form = FORM | {"training.max_length": "128", "alternative": "non-inferiority", "tuning.kind": "none"} | change
+    answer = registered_only.post("/studies" if "name" in change else "/studies/new", data=form)
+    assert ('id="more-choices" open' in answer.text) == unfolded
+    assert 'id="more-choices">' in registered_only.get("/studies/new").text
+
+
 @pytest.mark.parametrize("reference", ["nope", "2", "00002", "-1", "9" * 30])
 def test_a_reference_that_is_no_arm_is_refused(registered_only: TestClient, reference: str) -> None:
     answer = registered_only.post("/studies", data=FORM | {"reference": reference})
