@@ -126,7 +126,7 @@ def has_code(entry: Path) -> bool:
 
 
 def test_a_folder_has_at_most_15_entries() -> None:
-    left = {"templates/features/lab", "templates/study", "tests/unit/worker/engine"}
+    left = {"templates/features/lab", "tests/unit/worker/engine"}
     large = {
         folder.relative_to(ROOT).as_posix()
         for room in ("app", "worker", "vezna", "templates", "tests")
@@ -137,9 +137,11 @@ def test_a_folder_has_at_most_15_entries() -> None:
 
 
 def test_few_places_outside_the_tables_quote_the_name_of_a_task() -> None:
-    """Other code asks `TaskFacts` or the task's file. Samples and examples of requests name tasks as data; a file that
-    quotes `preference-messages` too means the format `preference`, not the task."""
-    tables = {ROOT / "app/domain/tasks.py", *(ROOT / "worker/engine/tasks").iterdir()}
+    """Other code asks `TaskFacts` or the task's file; `vezna` cannot import these and has a table of its own. Samples
+    and examples of requests name tasks as data; a file that quotes `preference-messages` too means the format
+    `preference`, not the task."""
+    tables = {ROOT / file for file in ("app/domain/tasks.py", "vezna/trackers/study.py")}
+    tables |= {*(ROOT / "worker/engine/tasks").iterdir()}
     quoted: list[str] = []
     for file in (file for room in ("app", "worker", "vezna") for file in (ROOT / room).rglob("*.py")):
         if file in tables or file.name == "examples.py" or file.is_relative_to(ROOT / "app/samples"):
@@ -151,7 +153,7 @@ def test_few_places_outside_the_tables_quote_the_name_of_a_task() -> None:
     for template in (ROOT / "templates").rglob("*.html"):
         code = re.findall(r"\{[{%].*?[%}]\}", template.read_text(encoding="utf-8"), re.DOTALL)
         quoted += [f"{template.name}: {name}" for name in TASKS for part in code if f'"{name}"' in part]
-    assert len(quoted) <= 10, quoted
+    assert len(quoted) <= 2, quoted
 
 
 @pytest.mark.slow

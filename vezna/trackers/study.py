@@ -19,21 +19,18 @@ STATED = (
     "metric_version", "memory_measure",
 )  # fmt: skip
 """Facts of a run that is trained elsewhere, beside its settings."""
-CLASSIFIERS = ("sequence-classification", "token-classification")
-CAUSAL, SEQ2SEQ, PREFERENCE = "causal-lm", "seq2seq-lm", "preference"
-EMBEDDINGS, IMAGES = "sentence-embeddings", "image-classification"
-BLOCKWISE = (*CLASSIFIERS, CAUSAL, PREFERENCE)
+BLOCKWISE = ("sequence-classification", "token-classification", "causal-lm", "preference")
 USED_BY = {
-    "beta": (PREFERENCE,),
+    "beta": ("preference",),
     "compile_blocks": BLOCKWISE,
-    "completion_only_loss": (CAUSAL, SEQ2SEQ),
-    "devices": (*BLOCKWISE, IMAGES, SEQ2SEQ),
-    "gradient_accumulation_steps": (*BLOCKWISE, IMAGES, SEQ2SEQ),
-    "max_length": (*BLOCKWISE, SEQ2SEQ, EMBEDDINGS),
-    "max_new_tokens": (CAUSAL, SEQ2SEQ),
-    "packing": (CAUSAL,),
+    "completion_only_loss": ("causal-lm", "seq2seq-lm"),
+    "devices": (*BLOCKWISE, "image-classification", "seq2seq-lm"),
+    "gradient_accumulation_steps": (*BLOCKWISE, "image-classification", "seq2seq-lm"),
+    "max_length": (*BLOCKWISE, "seq2seq-lm", "sentence-embeddings"),
+    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
+    "packing": ("causal-lm",),
     "padding_free": BLOCKWISE,
-    "preference_loss": (PREFERENCE,),
+    "preference_loss": ("preference",),
 }
 """The tasks of training arguments that apply to some only, as the server has them."""
 MEMORY = ("peak_bytes", "train_peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "reserved_bytes")
