@@ -91,7 +91,7 @@ class StudyLine:
         kind = self.comparison.focus.verdict_kind if self.comparison.focus else VerdictKind.NONE
         if self.comparison.learning.closed or kind is VerdictKind.WORSE:
             return "failed"
-        return "succeeded" if kind.good_enough or kind is VerdictKind.BETTER else "undecided"
+        return "succeeded" if kind.good_enough else "undecided"
 
     @property
     def mark(self) -> IntervalMark | None:
