@@ -46,6 +46,10 @@ def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> No
     assert page.url.endswith("/studies/1/costs?sort=memory&y=score&x=trainable")
     page.select_option("#axis-y", "time")
     expect(page.locator("#trade-off .chart .wide").first).to_contain_text("Train time, s")
+    page.click("#to-arms")
+    expect(page.locator("#sort-memory")).to_be_visible()
+    assert arms(page)[0] == "head only", "the table keeps its order"
+    page.click("#to-costs")
     assert page.locator("#trade-off-csv").get_attribute("href") == "/studies/1/charts/trade-off.csv?x=trainable&y=time"
     page.reload()
     expect(page.locator("#axis-y")).to_have_value("time")
@@ -64,6 +68,9 @@ def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
     page.select_option("#smooth", "0.9")
     expect(page.locator("#about-curves")).to_contain_text("(factor 0.9)")
     assert page.url.endswith("/studies/1?x=time&curve=gradient&by=time&smooth=0.9")
+    page.click("#to-costs")
+    expect(page.locator("#axis-x")).to_have_value("time")
+    page.click("#to-arms")
     page.select_option("#curve", "validation")
     expect(page.locator("#smooth")).to_have_count(0)
     page.select_option("#curve", "loss")

@@ -197,7 +197,7 @@ class StudyPage:
             "causes": self.study.learning.nothing,
             "costs": self.has_results,
             "errors": self.flips is not None,
-            "weights": self.weight_deltas is not None,
+            "weights": any(arm.succeeded for arm in self.study.arms),
         }
         return [Tab(name, _(title), self.tab_address(name)) for name, title in TABS.items() if shown.get(name, True)]
 
@@ -213,20 +213,9 @@ class StudyPage:
         """Of a tab, in this view."""
         return f"/studies/{self.id}/{name}{self.address.words}"
 
-    @property
-    def priced(self) -> bool:
-        """The visitor entered prices, or one is wrong."""
-        return bool(self.view.errors) or any(getattr(self.view, name) for name in self.view.price_fields)
-
-    @property
-    def curves_open(self) -> bool:
-        """The address chooses curves."""
-        return any(name in ("curve", "by", "smooth") for name, _word in self.address.query)
-
-    @property
-    def matrices_open(self) -> bool:
-        """The address chooses which matrices are mapped."""
-        return any(name in ("matrices", "matrices_arm") for name, _word in self.address.query)
+    def chooses(self, *names: str) -> bool:
+        """The address has one of these view parameters, so what it draws is open."""
+        return any(name in names for name, _word in self.address.query)
 
     @property
     def study(self) -> StudyComparison:
@@ -261,7 +250,7 @@ class StudyPage:
         """What the reference answers, where nothing was learned; None without labels."""
         return reference_confusion(self.study)
 
-    @property
+    @cached_property
     def picture(self) -> Drawn:
         """Beside the verdict: differences from the reference, or the scores that stand in their place."""
         return self.figure("scores" if self.study.learning.closed else "verdict")
@@ -272,10 +261,8 @@ class StudyPage:
         return ArmsTable.of(self.study, self.address, self.view.sort)
 
     @cached_property
-    def weight_deltas(self) -> StudyWeightDeltas | None:
-        """None until an arm has a result."""
-        section = StudyWeightDeltas(self.study, self.data.deltas, self.view)
-        return section if section.arms else None
+    def weight_deltas(self) -> StudyWeightDeltas:
+        return StudyWeightDeltas(self.study, self.data.deltas, self.view)
 
     @property
     def axes(self) -> Sequence[Choice]:

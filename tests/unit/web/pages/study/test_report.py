@@ -129,6 +129,8 @@ def test_the_heading_says_it_and_no_arm_has_a_verdict(registered_only: TestClien
     assert re.findall(r'class="tab"\s+id="(\w+)"', text) == ["causes"], "the causes come first"
     assert f'href="/studies/new?from_study={study}&amp;remedy=steps"' in text[: text.index('class="facts"')]
     assert "undecided" not in words and "loses less" not in words
+    arms = page_words(registered_only, f"/studies/{study}/arms")
+    assert "not tested" in arms and "65.4" in arms and "73.4" in arms, "the baselines stand below the arms"
     assert 'id="add-seeds"' not in text
 
 

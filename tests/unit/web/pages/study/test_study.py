@@ -15,6 +15,7 @@ from app.domain.studies.arms import ArmSpec
 from app.services.studies import studies
 from app.store.studies import queries as study_queries
 from app.store.tables import EstimateRow
+from app.web.http.middleware import kept
 from app.web.pages.studies.routes import IntervalMark
 from app.web.pages.study.context import TABS
 from tests.support.filled import filled
@@ -59,6 +60,7 @@ def test_each_tab_has_an_address_and_keeps_the_view(full: TestClient) -> None:
     assert names == ["arms", "costs", "errors", "weights", "conditions"], "nothing asks for causes"
     assert 'href="/studies/1/costs?sort=memory#tabs"' in first
     for name in names:
+        assert kept.PATHS.fullmatch(f"/studies/1/{name}"), "the server keeps the page until something changes"
         text = full.get(f"/studies/1/{name}").text
         assert re.findall(r'class="tab"\s+id="(\w+)"', text) == [name]
         assert re.findall(r'id="to-(\w+)"[^>]*aria-current="page"', text) == [name]
