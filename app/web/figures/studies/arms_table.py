@@ -23,6 +23,7 @@ from app.words.i18n import gettext as _
 from app.words.i18n import stored
 from app.words.runs.failures import failure_label
 from app.words.runs.metrics import heading
+from app.words.verdict.needs import needs_label
 from app.words.verdict.verdict import (
     difference_interval,
     difference_text,
@@ -70,7 +71,10 @@ def _difference(comparison: AnyComparison, arm: ArmResult) -> Cell:
     if arm.is_reference:
         return Cell("", _("reference"))
     if arm.difference:
-        return Cell(difference_text(arm), note=unusable_text(arm.difference) or verdict_label(arm.verdict))
+        words = [verdict_label(arm.verdict)]
+        if not isinstance(comparison, StudyComparison):  # a study's page says beside its action what would decide
+            words.append(needs_label(arm))
+        return Cell(difference_text(arm), note=unusable_text(arm.difference) or "; ".join(filter(None, words)))
     why = verdict_reason(comparison, arm) if arm.verdict and arm.verdict.kind is VerdictKind.NONE else ""
     return Cell(NOTHING, note=why)
 

@@ -198,7 +198,7 @@ class StudyFlips:
         return (FlipKind.GAINED, FlipKind.LOST)
 
     def share(self, kind: FlipKind, arm: str) -> float:
-        """The length of half a bar: the arm's count in percent of the largest count of losses or gains over all arms."""
+        """The length of half a bar: the arm's count in percent of the largest one of the first two columns."""
         largest = max((self.flips.count(k, a) or 0 for k in self.columns[:2] for a in self.flips.arms), default=0)
         return 100 * (self.flips.count(kind, arm) or 0) / max(largest, 1)
 
